@@ -1,0 +1,91 @@
+//! One row of the ledger (contract §4).
+
+use super::cost::{Usage, UsageSource};
+use crate::ids::{KeyId, RowId, TenantId};
+use crate::units::Usd;
+use std::sync::Arc;
+
+/// How a request got its seat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// At once: a slot was free and nobody waited.
+    Fast,
+    /// After a wait in the queue.
+    Queued,
+    /// Refused by the gateway before a seat was given.
+    Rejected,
+    /// The request needed no seat, or ended before it asked for one.
+    #[default]
+    None,
+}
+
+impl Admission {
+    /// The word in the ledger, the header and the metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Queued => "queued",
+            Self::Rejected => "rejected",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What the response cache did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheState {
+    /// The model is not cached.
+    #[default]
+    Off,
+}
+
+impl CacheState {
+    /// The word in the ledger and the header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+        }
+    }
+}
+
+/// One row: what one request on a model route asked, got and cost.
+#[derive(Clone, Debug)]
+pub struct LedgerRow {
+    pub id: RowId,
+    /// As the client sees it in `x-request-id`; a client may choose it and may repeat it.
+    pub request_id: Arc<str>,
+    /// Arrival, Unix microseconds.
+    pub ts: i64,
+    pub tenant: TenantId,
+    pub key: KeyId,
+    /// Registered name; empty when the request named no model that exists.
+    pub model: Arc<str>,
+    pub upstream_model: Arc<str>,
+    /// Path of the route, e.g. `/v1/chat/completions`.
+    pub route: &'static str,
+    pub stream: bool,
+    pub admission: Admission,
+    /// HTTP status; 499 when the client left.
+    pub status: u16,
+    pub error_code: Option<&'static str>,
+    pub cache: CacheState,
+    pub estimated_tokens: u64,
+    pub usage: Usage,
+    /// Frozen at completion.
+    pub cost: Usd,
+    pub queue_ms: u64,
+    /// To the first byte of the answer's body.
+    pub ttft_ms: Option<u64>,
+    pub total_ms: u64,
+    pub target_pod: Option<Arc<str>>,
+    pub session_id: Option<Arc<str>>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl LedgerRow {
+    /// The word for where the counts come from.
+    pub const fn usage_source(&self) -> UsageSource {
+        self.usage.source
+    }
+}

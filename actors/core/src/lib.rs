@@ -1,0 +1,12 @@
+//! Pure state machines of obleth.
+//!
+//! Is: the rules of the gateway (who goes next, what a request costs, who may do what) as plain data
+//! structures. Is not: actors, HTTP, storage. Invariant: no clock, randomness, I/O, lock or logging in
+//! this crate; time is the argument `now`, results are effects that the shell polls.
+
+pub mod fair_queue;
+pub mod ids;
+pub mod ledger;
+pub mod moment;
+pub mod registry;
+pub mod units;

@@ -1,0 +1,217 @@
+//! The registry as the data plane sees it: an immutable snapshot of models, tenants, keys and groups.
+//!
+//! Persistent maps (hash array mapped tries): a clone is a pointer copy and one write copies a path of
+//! a few nodes, so one change among 100 000 keys does not copy them all. Readers hold a snapshot and
+//! take no lock. The AdminActor is the only writer.
+
+use crate::ids::{GroupId, KeyId, ModelId, TenantId};
+use crate::units::{CostFactor, Price, Share};
+use secrecy::SecretString;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+mod secret;
+
+pub use secret::{KeyDigest, Pepper};
+
+/// A model a tenant may name, and the upstream that serves it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub id: ModelId,
+    /// The name clients use.
+    pub name: Arc<str>,
+    /// The name the upstream uses.
+    pub upstream_model: Arc<str>,
+    /// Base URL without a trailing slash and without `/v1`; `None` = the default upstream.
+    pub api_base: Option<Arc<str>>,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: Option<SecretString>,
+    pub price: Prices,
+    /// Tokens of prompt and answer together.
+    pub context_window: Option<u64>,
+    pub max_output_tokens: Option<u64>,
+    pub admission_weight: CostFactor,
+    pub max_in_flight: Option<u32>,
+    pub enabled: bool,
+    /// Other names that reach this model.
+    pub aliases: Vec<Arc<str>>,
+    /// To response headers, in seconds; `None` = the gateway's default.
+    pub request_timeout_secs: Option<u32>,
+    /// Headers the operator adds upstream.
+    pub upstream_headers: Vec<(Arc<str>, SecretString)>,
+    /// Unix time in seconds, as `GET /v1/models` reports it.
+    pub created_unix: i64,
+}
+
+/// Prices of one token. `None` = not priced, which costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    pub input: Option<Price>,
+    /// Input tokens the upstream had cached; falls back to `input`.
+    pub cached_input: Option<Price>,
+    pub output: Option<Price>,
+}
+
+/// Whether a tenant may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantStatus {
+    Active,
+    Suspended,
+}
+
+/// A tenant, as far as the data plane needs it.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub name: Arc<str>,
+    pub weight: Share,
+    pub group: GroupId,
+    pub status: TenantStatus,
+    pub max_in_flight: Option<u32>,
+    pub max_queued: Option<u32>,
+    /// `None` = all models.
+    pub allowed_models: Option<BTreeSet<Arc<str>>>,
+}
+
+/// An API key, as far as the data plane needs it.
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub id: KeyId,
+    pub tenant: TenantId,
+    pub digest: KeyDigest,
+    /// The secret before the last rotation, and until when it works (Unix microseconds).
+    pub previous: Option<(KeyDigest, i64)>,
+    pub disabled: bool,
+    /// Unix microseconds.
+    pub expires_at: Option<i64>,
+    /// `None` = what the tenant allows.
+    pub allowed_models: Option<BTreeSet<Arc<str>>>,
+    pub max_in_flight: Option<u32>,
+}
+
+/// A group of tenants.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: GroupId,
+    pub name: Arc<str>,
+    pub weight: Share,
+}
+
+/// A snapshot. Cloning it is cheap; a clone never changes under its reader.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    models: imbl::HashMap<ModelId, Arc<Model>>,
+    model_names: imbl::HashMap<Arc<str>, ModelId>,
+    tenants: imbl::HashMap<TenantId, Arc<Tenant>>,
+    keys: imbl::HashMap<KeyId, Arc<Key>>,
+    digests: imbl::HashMap<KeyDigest, KeyId>,
+    groups: imbl::HashMap<GroupId, Arc<Group>>,
+}
+
+impl Registry {
+    /// The model that `name` (a model name or an alias) means.
+    pub fn model_named(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(self.model_names.get(name)?)
+    }
+
+    /// All models, in no order.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+
+    /// All groups, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// A model by id.
+    pub fn model(&self, id: ModelId) -> Option<&Arc<Model>> {
+        self.models.get(&id)
+    }
+
+    /// A tenant by id.
+    pub fn tenant(&self, id: TenantId) -> Option<&Arc<Tenant>> {
+        self.tenants.get(&id)
+    }
+
+    /// A group by id.
+    pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
+        self.groups.get(&id)
+    }
+
+    /// The key whose current secret, or whose rotated secret still within its overlap, has this digest.
+    pub fn key_of(&self, digest: &KeyDigest, now_unix_micros: i64) -> Option<&Arc<Key>> {
+        let key = self.keys.get(self.digests.get(digest)?)?;
+        match &key.previous {
+            Some((previous, until)) if previous == digest => (now_unix_micros < *until).then_some(key),
+            _ => Some(key),
+        }
+    }
+
+    /// Adds a model or replaces the one of this id.
+    pub fn put_model(&mut self, model: Model) {
+        self.remove_model(model.id);
+        for name in model.aliases.iter().chain([&model.name]) {
+            self.model_names.insert(Arc::clone(name), model.id);
+        }
+        self.models.insert(model.id, Arc::new(model));
+    }
+
+    /// Forgets a model.
+    pub fn remove_model(&mut self, id: ModelId) {
+        if let Some(old) = self.models.remove(&id) {
+            for name in old.aliases.iter().chain([&old.name]) {
+                self.model_names.remove(name);
+            }
+        }
+    }
+
+    /// Adds a tenant or replaces the one of this id.
+    pub fn put_tenant(&mut self, tenant: Tenant) {
+        self.tenants.insert(tenant.id, Arc::new(tenant));
+    }
+
+    /// Forgets a tenant. Its keys are removed by their own calls.
+    pub fn remove_tenant(&mut self, id: TenantId) {
+        self.tenants.remove(&id);
+    }
+
+    /// Adds a key or replaces the one of this id.
+    pub fn put_key(&mut self, key: Key) {
+        self.remove_key(key.id);
+        if let Some((previous, _)) = key.previous {
+            self.digests.insert(previous, key.id);
+        }
+        self.digests.insert(key.digest, key.id);
+        self.keys.insert(key.id, Arc::new(key));
+    }
+
+    /// Forgets a key.
+    pub fn remove_key(&mut self, id: KeyId) {
+        if let Some(old) = self.keys.remove(&id) {
+            self.digests.remove(&old.digest);
+            if let Some((previous, _)) = old.previous {
+                self.digests.remove(&previous);
+            }
+        }
+    }
+
+    /// Adds a group or replaces the one of this id.
+    pub fn put_group(&mut self, group: Group) {
+        self.groups.insert(group.id, Arc::new(group));
+    }
+
+    /// Forgets a group.
+    pub fn remove_group(&mut self, id: GroupId) {
+        self.groups.remove(&id);
+    }
+}
+
+/// Whether a caller with these two lists may use the model of this name.
+pub fn may_use(tenant: &Tenant, key: &Key, model: &str) -> bool {
+    let permits = |list: &Option<BTreeSet<Arc<str>>>| list.as_ref().is_none_or(|names| names.contains(model));
+    permits(&tenant.allowed_models) && permits(&key.allowed_models)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+use super::*;
+use uuid::Uuid;
+
+fn key(id: u128, secret: &str) -> Key {
+    Key {
+        id: KeyId(Uuid::from_u128(id)),
+        tenant: TenantId(Uuid::from_u128(1)),
+        digest: KeyDigest::of(secret, None),
+        previous: None,
+        disabled: false,
+        expires_at: None,
+        allowed_models: None,
+        max_in_flight: None,
+    }
+}
+
+#[test]
+fn a_key_is_found_by_its_secret_until_it_is_replaced() {
+    let mut registry = Registry::default();
+    registry.put_key(key(1, "old"));
+    let before = registry.clone();
+    registry.put_key(key(1, "new"));
+    let find = |registry: &Registry, secret| registry.key_of(&KeyDigest::of(secret, None), 0).is_some();
+    assert!(!find(&registry, "old") && find(&registry, "new"));
+    assert!(find(&before, "old") && !find(&before, "new"), "a snapshot does not change under its reader");
+    registry.remove_key(KeyId(Uuid::from_u128(1)));
+    assert!(!find(&registry, "new"));
+}
+
+#[test]
+fn a_rotated_secret_works_until_the_overlap_ends() {
+    let mut registry = Registry::default();
+    let mut rotated = key(1, "new");
+    rotated.previous = Some((KeyDigest::of("old", None), 1_000));
+    registry.put_key(rotated);
+    let find = |secret, now| registry.key_of(&KeyDigest::of(secret, None), now).is_some();
+    assert!(find("old", 999));
+    assert!(!find("old", 1_000));
+    assert!(find("new", 1_000));
+}
+
+#[test]
+fn digests_match_the_published_test_vectors() {
+    // FIPS 180-2 appendix B.1, and RFC 4231 test case 2.
+    assert_eq!(
+        KeyDigest::of("abc", None).to_hex(),
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+    let pepper = Pepper::new("Jefe".into());
+    let digest = KeyDigest::of("what do ya want for nothing?", Some(&pepper));
+    assert_eq!(digest.to_hex(), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    assert_eq!(KeyDigest::from_hex(&digest.to_hex()), Some(digest));
+    assert_eq!(KeyDigest::from_hex("5bd"), None);
+    assert_eq!(KeyDigest::from_hex(&"zz".repeat(32)), None);
+}
