@@ -1,0 +1,80 @@
+//! The pools, and how a query gets a connection.
+//!
+//! Is: an enum of pools and the two macros that expand a query body once per backend. Is not: any query.
+//! Invariant: a body runs in a task of its own on the runtime that opened the store, so a caller may live on
+//! any runtime and may leave at any time: the statement ends, the connection goes back whole.
+
+mod lanes;
+mod postgres;
+mod sqlite;
+
+use crate::error::StoreError;
+use crate::url::{DatabaseUrl, Target};
+use std::fmt;
+use tokio::runtime::Handle;
+
+pub(crate) use lanes::{PATIENCE, REPORT_PATIENCE, on_postgres, read, transaction};
+pub(crate) use postgres::{Postgres, give_up};
+pub(crate) use sqlite::Sqlite;
+
+/// The database of obleth. Cheap to clone; every clone shares the pools.
+#[derive(Clone)]
+pub struct Store {
+    pools: Pools,
+    /// Where connections live: their background tasks die with the runtime that opened them.
+    runtime: Handle,
+}
+
+/// One kind of pool per backend.
+#[derive(Clone)]
+pub(crate) enum Pools {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Store {
+    /// Opens the pools, on the runtime of the caller. Connections are made when they are first needed, so a
+    /// database that is away is noticed by [`Self::ping`] or [`Self::migrate`], and forgiven when it returns.
+    pub fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let runtime = Handle::try_current()
+            .map_err(|_| StoreError::unavailable("the store must be opened on a tokio runtime"))?;
+        let pools = match &url.0 {
+            Target::Sqlite(path) => Pools::Sqlite(Sqlite::open(path)),
+            Target::Postgres(url) => Pools::Postgres(Postgres::open(url)),
+        };
+        Ok(Self { pools, runtime })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        use diesel_async::RunQueryDsl as _;
+        read!(self, PATIENCE, |conn| {
+            diesel::sql_query("SELECT 1").execute(conn).await?;
+            Ok(())
+        })
+    }
+
+    pub(crate) const fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// Runs `work` to its end, whether or not the caller waits for it.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.runtime.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StoreError::unavailable("the query was cut off by a fault or the shutdown")),
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pools {
+            Pools::Sqlite(_) => f.write_str("Store(sqlite)"),
+            Pools::Postgres(_) => f.write_str("Store(postgres)"),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! SQLite: one connection that writes, several that read.
+
+use crate::error::StoreError;
+use diesel::sqlite::SqliteConnection;
+use diesel::{Connection, ConnectionError, ConnectionResult};
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use std::time::Duration;
+
+pub(crate) type Conn = SyncConnectionWrapper<SqliteConnection>;
+pub(crate) type Pooled = PooledConnection<'static, Conn>;
+
+/// The file allows one writer at a time: a queue of tasks in front of one connection is fair and cheap, many
+/// connections that spin on a locked file are neither.
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    writer: Pool<Conn>,
+    readers: Pool<Conn>,
+}
+
+/// Connections that only read. More than this many reports at a time wait for each other.
+const READERS: u32 = 4;
+/// How long a caller waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+
+/// WAL lets readers go on while the writer writes; `NORMAL` may lose the last transactions when the machine
+/// (not the process) dies, never the integrity of the file. `busy_timeout` is for other processes.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; \
+     PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = NORMAL; \
+     PRAGMA foreign_keys = ON;";
+
+impl Sqlite {
+    pub(crate) fn open(path: &str) -> Self {
+        Self { writer: pool(path, 1), readers: pool(path, READERS) }
+    }
+
+    /// The connection that writes.
+    pub(crate) async fn writer(&self) -> Result<Pooled, StoreError> {
+        Ok(self.writer.get_owned().await?)
+    }
+
+    /// A connection that reads.
+    pub(crate) async fn reader(&self) -> Result<Pooled, StoreError> {
+        Ok(self.readers.get_owned().await?)
+    }
+}
+
+fn pool(path: &str, size: u32) -> Pool<Conn> {
+    let mut config = ManagerConfig::default();
+    // A file does not go away under a connection: no test query on each use.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(|path| Box::pin(establish(path.to_owned())));
+    Pool::builder()
+        .max_size(size)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connection_timeout(TURN)
+        .retry_connection(false)
+        .build_unchecked(AsyncDieselConnectionManager::new_with_config(path, config))
+}
+
+async fn establish(path: String) -> ConnectionResult<Conn> {
+    let opened = tokio::task::spawn_blocking(move || open_file(&path)).await;
+    opened
+        .unwrap_or_else(|_| Err(ConnectionError::BadConnection("opening was cut off".into())))
+        .map(Conn::new)
+}
+
+fn open_file(path: &str) -> ConnectionResult<SqliteConnection> {
+    use diesel::connection::SimpleConnection as _;
+    let mut conn = SqliteConnection::establish(path)?;
+    conn.batch_execute(PRAGMAS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}

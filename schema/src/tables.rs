@@ -1,0 +1,132 @@
+//! The tables as both databases have them (`migrations/`).
+
+diesel::table! {
+    models (id) {
+        id -> Text,
+        version -> BigInt,
+        model_name -> Text,
+        upstream_model -> Text,
+        api_base -> Nullable<Text>,
+        api_key_sealed -> Nullable<Text>,
+        input_price -> Nullable<BigInt>,
+        cached_input_price -> Nullable<BigInt>,
+        output_price -> Nullable<BigInt>,
+        context_window -> Nullable<BigInt>,
+        max_output_tokens -> Nullable<BigInt>,
+        admission_weight -> Integer,
+        max_in_flight -> Nullable<BigInt>,
+        enabled -> Bool,
+        aliases -> Text,
+        cache_enabled -> Bool,
+        cache_ttl_secs -> Nullable<BigInt>,
+        request_timeout_secs -> Nullable<BigInt>,
+        fallback_models -> Text,
+        upstream_headers_sealed -> Nullable<Text>,
+        description -> Nullable<Text>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    model_names (name) {
+        name -> Text,
+        model_id -> Text,
+    }
+}
+
+diesel::table! {
+    tenant_groups (id) {
+        id -> Text,
+        version -> BigInt,
+        name -> Text,
+        weight -> Integer,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    tenants (id) {
+        id -> Text,
+        version -> BigInt,
+        name -> Text,
+        weight -> Integer,
+        group_id -> Text,
+        tokens_per_minute -> Nullable<BigInt>,
+        requests_per_minute -> Nullable<BigInt>,
+        max_in_flight -> Nullable<BigInt>,
+        max_queued -> Nullable<BigInt>,
+        status -> Text,
+        allowed_models -> Nullable<Text>,
+        allowed_tools -> Nullable<Text>,
+        budgets -> Text,
+        brownout -> Nullable<Text>,
+        metadata -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    keys (id) {
+        id -> Text,
+        version -> BigInt,
+        tenant_id -> Text,
+        name -> Text,
+        key_prefix -> Text,
+        key_hash -> Text,
+        previous_hash -> Nullable<Text>,
+        previous_until -> Nullable<BigInt>,
+        disabled -> Bool,
+        expires_at -> Nullable<BigInt>,
+        allowed_models -> Nullable<Text>,
+        allowed_tools -> Nullable<Text>,
+        tokens_per_minute -> Nullable<BigInt>,
+        requests_per_minute -> Nullable<BigInt>,
+        max_in_flight -> Nullable<BigInt>,
+        budgets -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    ledger (row_id) {
+        row_id -> Text,
+        request_id -> Text,
+        ts -> BigInt,
+        tenant_id -> Text,
+        key_id -> Text,
+        model -> Text,
+        upstream_model -> Text,
+        route -> Text,
+        stream -> Bool,
+        admission -> Text,
+        status -> Integer,
+        error_code -> Nullable<Text>,
+        cache -> Text,
+        estimated_tokens -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        usage_source -> Text,
+        cost_pico -> BigInt,
+        queue_ms -> BigInt,
+        ttft_ms -> Nullable<BigInt>,
+        total_ms -> BigInt,
+        target_pod -> Nullable<Text>,
+        session_id -> Nullable<Text>,
+        mcp_server -> Nullable<Text>,
+        mcp_tool -> Nullable<Text>,
+        bytes_in -> BigInt,
+        bytes_out -> BigInt,
+    }
+}
+
+diesel::joinable!(tenants -> tenant_groups (group_id));
+diesel::joinable!(keys -> tenants (tenant_id));
+diesel::joinable!(model_names -> models (model_id));
+diesel::allow_tables_to_appear_in_same_query!(models, model_names);
+diesel::allow_tables_to_appear_in_same_query!(tenant_groups, tenants, keys);
