@@ -1,0 +1,15 @@
+//! The queries, on SQLite and on PostgreSQL: one suite, both backends.
+//!
+//! PostgreSQL is taken from `OBLETH_TEST_POSTGRES_URL` (`eval "$(scripts/services.sh env)"`). Without it that
+//! half says SKIPPED and passes, unless `OBLETH_TEST_REQUIRE=all`.
+
+mod store {
+    mod backend;
+    mod faults;
+    mod ledger;
+    mod migrations;
+    mod registry;
+    mod rows;
+    mod summary;
+    mod url;
+}
