@@ -1,0 +1,182 @@
+//! Changes while requests wait and run: weights, groups, caps, slots; suspension and removal.
+
+use super::account::Tag;
+use super::plan::{GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
+use super::state::{Tenant, Ticket};
+use super::{FairQueue, Place};
+use crate::ids::{ModelId, TenantId};
+use crate::moment::Moment;
+
+impl FairQueue {
+    /// Sets D. Fewer than are out: the next grants wait until enough came back.
+    pub fn set_slots(&mut self, now: Moment, slots: u32) {
+        self.settings.slots = slots;
+        self.dispatch(now);
+    }
+
+    /// Changes a tenant. One the queue has not heard of needs no change: its demands carry the plan.
+    pub fn set_tenant(&mut self, now: Moment, plan: TenantPlan) {
+        let Some(place) = self.tenants.place(&plan.id) else { return };
+        self.apply_tenant(place, plan);
+        self.dispatch(now);
+    }
+
+    /// Changes a group.
+    pub fn set_group(&mut self, now: Moment, plan: GroupPlan) {
+        let Some(place) = self.groups.place(&plan.id) else { return };
+        self.apply_group(place, plan);
+        self.dispatch(now);
+    }
+
+    /// Changes a model. Running requests keep the factor they were granted with.
+    pub fn set_model(&mut self, now: Moment, plan: ModelPlan) {
+        let Some(place) = self.models.place(&plan.id) else { return };
+        if let Some(model) = self.models.at_mut(place) {
+            model.plan = plan;
+        }
+        self.dispatch(now);
+    }
+
+    /// Refuses what the tenant has waiting; what runs finishes.
+    pub fn suspend_tenant(&mut self, now: Moment, tenant: TenantId) {
+        let Some(place) = self.tenants.place(&tenant) else { return };
+        self.dismiss_waiting(place, None);
+        self.dispatch(now);
+    }
+
+    /// Refuses what waits for the model; what runs finishes, then the model is forgotten.
+    pub fn remove_model(&mut self, now: Moment, model: ModelId) {
+        let Some(place) = self.models.place(&model) else { return };
+        let waits = |tenant: &Tenant| tenant.lane(place).is_some_and(|lane| lane.queued > 0);
+        let waiting: Vec<Place> =
+            self.tenants.iter().filter(|(_, tenant)| waits(tenant)).map(|(tenant, _)| tenant).collect();
+        for tenant in waiting {
+            self.dismiss_waiting(tenant, Some(place));
+        }
+        if let Some(model) = self.models.at_mut(place) {
+            model.removed = true;
+        }
+        self.drop_model_if_removed(place);
+        self.dispatch(now);
+    }
+
+    fn dismiss_waiting(&mut self, tenant: Place, model: Option<Place>) {
+        let tickets: Vec<TicketId> = self
+            .tenants
+            .at(tenant)
+            .map(|tenant| tenant.waiting(model).into_iter().collect())
+            .unwrap_or_default();
+        for ticket in tickets {
+            if let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) {
+                let waiting = *waiting;
+                self.dismiss(ticket, &waiting, Refusal::Suspended);
+            }
+        }
+    }
+
+    /// Forgets a removed model with its last request.
+    pub(super) fn drop_model_if_removed(&mut self, place: Place) {
+        let Some(model) = self.models.at(place) else { return };
+        if !model.removed || model.in_flight > 0 || model.queued > 0 {
+            return;
+        }
+        let id = model.plan.id;
+        for (_, tenant) in self.tenants.iter_mut() {
+            tenant.lanes.retain(|lane| lane.model != place);
+        }
+        for (_, group) in self.groups.iter_mut() {
+            if let Some(cell) = group.cells.get_mut(place) {
+                *cell = None;
+            }
+        }
+        self.models.remove(&id);
+    }
+
+    /// Puts a new plan of a tenant into force.
+    pub(super) fn apply_tenant(&mut self, place: Place, plan: TenantPlan) {
+        let Some(old) = self.tenants.at(place).map(|tenant| tenant.plan) else { return };
+        let group = self.meet_group(plan.group);
+        if plan.group.id != old.group.id {
+            self.move_tenant(place, group);
+        }
+        if plan.weight != old.weight {
+            let clock = self.clock_of(place);
+            if let Some(tenant) = self.tenants.at_mut(place) {
+                tenant.account.reweigh(clock, old.weight, plan.weight);
+            }
+        }
+        if let Some(tenant) = self.tenants.at_mut(place) {
+            tenant.plan = plan;
+        }
+        self.refresh(place);
+    }
+
+    /// Puts a new plan of a group into force.
+    pub(super) fn apply_group(&mut self, place: Place, plan: GroupPlan) {
+        let Self { groups, models, .. } = self;
+        let Some(group) = groups.at_mut(place) else { return };
+        if group.plan == plan {
+            return;
+        }
+        let active =
+            group.cells.iter().enumerate().filter(|(_, cell)| cell.as_ref().is_some_and(|c| c.counted > 0));
+        let clocks = active.filter_map(|(model, _)| Some(models.at(model)?.clock.now()));
+        let clock = clocks.max().unwrap_or(group.account.tag);
+        group.account.reweigh(clock, group.plan.weight, plan.weight);
+        group.plan = plan;
+        self.refresh_group(place);
+    }
+
+    /// Leaves a group and enters another at its clock. Running requests stay charged to the old group.
+    fn move_tenant(&mut self, place: Place, to: Place) {
+        let before = self.clock_of(place);
+        self.withdraw(place);
+        let Some(tenant) = self.tenants.at_mut(place) else { return };
+        let (from, queued) = (tenant.group, tenant.queued.count);
+        tenant.group = to;
+        let models: Vec<Place> = tenant.lanes.iter().map(|lane| lane.model).collect();
+        for model in models {
+            self.meet_lane(place, model);
+        }
+        if let Some(group) = self.groups.at_mut(from) {
+            group.members = group.members.saturating_sub(1);
+            group.queued = group.queued.saturating_sub(queued);
+        }
+        self.welcome(place, to, queued);
+        let after = self.clock_of(place);
+        if let Some(tenant) = self.tenants.at_mut(place) {
+            tenant.account.rebase(before, after);
+        }
+        self.refresh(place);
+        self.forget_group_if_empty(from);
+    }
+
+    /// The side of the group that a tenant enters.
+    fn welcome(&mut self, tenant: Place, group: Place, queued: u32) {
+        let Some(tenant) = self.tenants.at(tenant) else { return };
+        let lanes = tenant.lanes.iter().filter(|lane| lane.queued > 0);
+        let clock = lanes.filter_map(|lane| Some(self.models.at(lane.model)?.clock.now())).max();
+        let Some(group) = self.groups.at_mut(group) else { return };
+        group.members = group.members.saturating_add(1);
+        if group.queued == 0
+            && let Some(clock) = clock
+        {
+            self.counts.activations = self.counts.activations.wrapping_add(1);
+            group.activation = self.counts.activations;
+            group.account.activate(clock);
+        }
+        group.queued = group.queued.saturating_add(queued);
+    }
+
+    /// The clock to measure a tenant by: the foremost of the pools where it is active, else of all it
+    /// was heard of on.
+    pub(super) fn clock_of(&self, tenant: Place) -> Tag {
+        let Some(tenant) = self.tenants.at(tenant) else { return 0 };
+        let Some(group) = self.groups.at(tenant.group) else { return 0 };
+        let clocks = |active: bool| {
+            let lanes = tenant.lanes.iter().filter(move |lane| !active || lane.is_active());
+            lanes.map(|lane| group.clock(lane.model)).max()
+        };
+        clocks(true).or_else(|| clocks(false)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,259 @@
+//! The things the queue knows: tenants with their lanes, groups with their cells, models, tickets.
+
+use super::Place;
+use super::account::{Account, Clock, Tag};
+use super::cost::{Asked, Average};
+use super::pace::Pace;
+use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
+use crate::ids::{GroupId, KeyId};
+use crate::moment::Moment;
+use crate::units::CostFactor;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A tenant that was heard of and not yet forgotten.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) plan: TenantPlan,
+    pub(super) group: Place,
+    pub(super) account: Account,
+    /// When it last became active, as a sequence number: breaks ties of equal tags.
+    pub(super) activation: u64,
+    pub(super) in_flight: u32,
+    pub(super) queued: Queued,
+    /// Sum of all charges, in cost units.
+    pub(super) served: i128,
+    /// One for each model it was heard of on.
+    pub(super) lanes: Vec<Lane>,
+    /// Keys with a cap of their own that have something queued or running.
+    pub(super) keys: BTreeMap<KeyId, KeyLine>,
+    /// Mark of its entry in the list of idle tenants; `None` while it has work.
+    pub(super) idle_mark: Option<u64>,
+}
+
+/// What a tenant has waiting.
+#[derive(Debug, Default)]
+pub(super) struct Queued {
+    pub(super) count: u32,
+    /// In cost units, as forecast at arrival.
+    pub(super) cost: u128,
+    /// The score under which it stands in the list of the heaviest.
+    pub(super) score: Option<u64>,
+}
+
+impl Tenant {
+    /// Whether its own cap keeps it from another slot.
+    pub(super) fn blocked(&self) -> bool {
+        self.plan.max_in_flight.is_some_and(|cap| self.in_flight >= cap)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.queued.count == 0
+    }
+
+    pub(super) fn lane(&self, model: Place) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.model == model)
+    }
+
+    pub(super) fn lane_mut(&mut self, model: Place) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.model == model)
+    }
+
+    /// Queued cost per weight: the measure of who is heaviest.
+    pub(super) fn score_of(&self, cost: u128) -> u64 {
+        let score = cost.saturating_mul(1024) / u128::from(self.plan.weight.get());
+        u64::try_from(score).unwrap_or(u64::MAX)
+    }
+
+    /// Its waiting tickets, oldest first; of one model or of all.
+    pub(super) fn waiting(&self, model: Option<Place>) -> BTreeSet<TicketId> {
+        let wanted = |place: Place| model.is_none_or(|only| only == place);
+        let ready = self.lanes.iter().filter(|lane| wanted(lane.model)).flat_map(|lane| lane.ready.iter());
+        let keyed = self.keys.values().flat_map(|key| key.queues.iter());
+        let keyed = keyed.filter(|(place, _)| wanted(**place)).flat_map(|(_, queue)| queue.waiting.iter());
+        ready.chain(keyed).copied().collect()
+    }
+
+    /// Forgets the line of a key without work.
+    pub(super) fn forget_key(&mut self, key: KeyId) {
+        if self.keys.get(&key).is_some_and(|line| line.in_flight == 0 && line.queues.is_empty()) {
+            self.keys.remove(&key);
+        }
+    }
+
+    /// Brings the heads of a key's queues in line with its cap.
+    pub(super) fn settle_key(&mut self, key: KeyId) {
+        let Some(line) = self.keys.get_mut(&key) else { return };
+        let open = line.in_flight < line.cap;
+        for (model, queue) in &mut line.queues {
+            let head = if open { queue.waiting.first().copied() } else { None };
+            if head == queue.head {
+                continue;
+            }
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.model == *model) {
+                if let Some(old) = queue.head {
+                    lane.ready.remove(&old);
+                }
+                lane.ready.extend(head);
+            }
+            queue.head = head;
+        }
+        line.queues.retain(|_, queue| !queue.waiting.is_empty());
+    }
+}
+
+/// A tenant on a model.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) model: Place,
+    pub(super) queued: u32,
+    pub(super) in_flight: u32,
+    /// Tickets that no key cap holds back: those without such a key, and the head of each open key.
+    pub(super) ready: BTreeSet<TicketId>,
+    /// Where the tenant stands in the line of its group for this model.
+    pub(super) listed: Option<(Tag, u64)>,
+    /// The weight it adds to the active sum of its cell; 0 = not active.
+    pub(super) counted: u32,
+    /// Output tokens of its finished requests.
+    pub(super) average: Option<Average>,
+}
+
+impl Lane {
+    pub(super) fn new(model: Place) -> Self {
+        Self {
+            model,
+            queued: 0,
+            in_flight: 0,
+            ready: BTreeSet::new(),
+            listed: None,
+            counted: 0,
+            average: None,
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.queued > 0 || self.in_flight > 0
+    }
+}
+
+/// A key with a cap of its own.
+#[derive(Debug)]
+pub(super) struct KeyLine {
+    pub(super) cap: u32,
+    pub(super) in_flight: u32,
+    /// By model.
+    pub(super) queues: BTreeMap<Place, KeyQueue>,
+}
+
+/// What a capped key has waiting for one model.
+#[derive(Debug, Default)]
+pub(super) struct KeyQueue {
+    pub(super) waiting: BTreeSet<TicketId>,
+    /// The one of them that stands in the lane; `None` while the key is at its cap.
+    pub(super) head: Option<TicketId>,
+}
+
+/// A group of tenants.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) plan: GroupPlan,
+    pub(super) account: Account,
+    /// As for a tenant.
+    pub(super) activation: u64,
+    /// Tenants known.
+    pub(super) members: usize,
+    pub(super) queued: u32,
+    /// By place of the model.
+    pub(super) cells: Vec<Option<Cell>>,
+}
+
+impl Group {
+    pub(super) fn cell(&self, model: Place) -> Option<&Cell> {
+        self.cells.get(model)?.as_ref()
+    }
+
+    pub(super) fn cell_mut(&mut self, model: Place) -> Option<&mut Cell> {
+        self.cells.get_mut(model)?.as_mut()
+    }
+
+    pub(super) fn clock(&self, model: Place) -> Tag {
+        self.cell(model).map_or(0, |cell| cell.clock.now())
+    }
+}
+
+/// A group on a model.
+#[derive(Debug, Default)]
+pub(super) struct Cell {
+    /// V of the group on this model.
+    pub(super) clock: Clock,
+    /// Weights of the tenants active here.
+    pub(super) active_weight: u64,
+    /// Tenants that could go if the model were open: by tag, activation, place.
+    pub(super) line: BTreeSet<(Tag, u64, Place)>,
+    /// Where the group stands in the list of the model.
+    pub(super) listed: Option<(Tag, u64)>,
+    /// The weight the group adds to the active sum of the model; 0 = not active.
+    pub(super) counted: u32,
+}
+
+/// A model pool.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) plan: ModelPlan,
+    pub(super) in_flight: u32,
+    pub(super) queued: u32,
+    /// Vr: the clock of the groups on this model.
+    pub(super) clock: Clock,
+    /// Weights of the groups active here.
+    pub(super) active_weight: u64,
+    /// Groups with a line here: by tag, activation, place.
+    pub(super) groups: BTreeSet<(Tag, u64, Place)>,
+    /// Output tokens of all its finished requests.
+    pub(super) average: Option<Average>,
+    pub(super) pace: Pace,
+    /// Goes away with its last running request.
+    pub(super) removed: bool,
+}
+
+impl Model {
+    /// Whether its cap leaves room for another request.
+    pub(super) fn open(&self) -> bool {
+        self.plan.max_in_flight.is_none_or(|cap| self.in_flight < cap)
+    }
+}
+
+/// A request.
+#[derive(Debug)]
+pub(super) enum Ticket {
+    Waiting(Waiting),
+    Seated(Seat),
+}
+
+/// A request in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) tenant: Place,
+    pub(super) model: Place,
+    /// Set when the key has a cap of its own.
+    pub(super) key: Option<KeyId>,
+    pub(super) asked: Asked,
+    /// What it adds to the tenant's queued cost.
+    pub(super) cost: u64,
+    pub(super) since: Moment,
+    pub(super) deadline: Option<Moment>,
+}
+
+/// A request with a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    pub(super) tenant: Place,
+    pub(super) model: Place,
+    pub(super) key: Option<KeyId>,
+    /// The group that was charged. The tenant may have moved since, and the group may be forgotten.
+    pub(super) group: (Place, GroupId),
+    pub(super) asked: Asked,
+    /// The model's factor at the grant; one request is charged by one factor.
+    pub(super) factor: CostFactor,
+    /// In cost units.
+    pub(super) charged: u64,
+    pub(super) started: Moment,
+}

@@ -1,0 +1,122 @@
+use super::*;
+
+#[test]
+fn suspension_refuses_what_waits_and_lets_finish_what_runs() {
+    let mut queue = with_slots(1);
+    let running = queue.try_seat(at(0), &demand(tenant(1, 100), model(1, None))).unwrap().ticket;
+    let keyed = Demand { key: Some((key(1), 5)), ..demand(tenant(1, 100), model(2, None)) };
+    let first = queue.enqueue(at(0), demand(tenant(1, 100), model(1, None))).unwrap();
+    let second = queue.enqueue(at(0), keyed.clone()).unwrap();
+    let third = queue.enqueue(at(0), keyed).unwrap();
+    let other = queue.enqueue(at(0), demand(tenant(2, 100), model(1, None))).unwrap();
+    queue.suspend_tenant(at(1), tenant(1, 1).id);
+    let expected = [first, second, third].map(|ticket| (ticket, Refusal::Suspended));
+    assert_eq!(refused(&mut queue), expected);
+    assert_eq!((queue.in_flight(), queue.queued()), (1, 1));
+    assert!(queue.release(at(2), running, AS_FORECAST));
+    assert_eq!(granted(&mut queue), [other]);
+}
+
+#[test]
+fn a_removed_model_refuses_what_waits_and_goes_with_its_last_request() {
+    let mut queue = with_slots(1);
+    let running = occupy(&mut queue, model(1, None));
+    let gone = queue.enqueue(at(0), demand(tenant(1, 100), model(1, None))).unwrap();
+    let stays = queue.enqueue(at(0), demand(tenant(1, 100), model(2, None))).unwrap();
+    queue.remove_model(at(1), model(1, None).id);
+    assert_eq!(refused(&mut queue), [(gone, Refusal::Suspended)]);
+    assert_eq!(queue.dump().models.len(), 2);
+    assert!(queue.release(at(2), running, AS_FORECAST));
+    assert_eq!(granted(&mut queue), [stays]);
+    assert_eq!(queue.dump().models.len(), 1);
+    // Its place is used again by another model without any trace of the old one.
+    let ticket = queue.enqueue(at(3), demand(tenant(1, 100), model(3, None))).unwrap();
+    queue.release(at(3), stays, AS_FORECAST);
+    assert_eq!(granted(&mut queue), [ticket]);
+}
+
+#[test]
+fn a_change_of_weight_keeps_the_distance_to_the_clock_in_cost() {
+    let mut queue = with_slots(1);
+    occupy(&mut queue, model(1, None));
+    let slow = Demand { prompt_tokens: 10_000, ..demand(tenant(1, 10), model(1, None)) };
+    queue.set_slots(at(0), 2);
+    queue.try_seat(at(0), &slow).unwrap();
+    queue.enqueue(at(0), slow).unwrap();
+    let before = view(&queue, 1).lag;
+    queue.set_tenant(at(1), tenant(1, 1000));
+    let after = view(&queue, 1).lag;
+    assert!(before > 0 && (after * 100 - before).abs() <= 100, "{before} {after}");
+    assert_eq!(queue.check(), Ok(()));
+}
+
+#[test]
+fn a_plan_that_travels_with_a_demand_takes_effect() {
+    let mut queue = with_slots(4);
+    let mut capped = tenant(1, 100);
+    capped.max_in_flight = Some(1);
+    queue.try_seat(at(0), &demand(capped, model(1, None))).unwrap();
+    let waiting = queue.enqueue(at(0), demand(capped, model(1, None))).unwrap();
+    assert_eq!(granted(&mut queue), []);
+    let grant = queue.try_seat(at(0), &demand(tenant(1, 50), model(1, None)));
+    assert_eq!(granted(&mut queue), [waiting], "the one that waited goes first");
+    assert!(grant.is_some_and(|grant| grant.ticket > waiting));
+    assert_eq!(view(&queue, 1).weight, share(50));
+}
+
+#[test]
+fn a_tenant_that_changes_group_enters_at_the_clock_of_the_new_one_with_its_debt() {
+    let mut queue = with_slots(2);
+    let mut rich = tenant(2, 100);
+    rich.group = group(2, 100);
+    for _ in 0..500 {
+        let ticket = queue.try_seat(at(0), &demand(rich, model(1, None))).unwrap().ticket;
+        queue.release(at(0), ticket, AS_FORECAST);
+    }
+    let moving = tenant(1, 100);
+    let running = queue.try_seat(at(0), &demand(moving, model(1, None))).unwrap().ticket;
+    queue.try_seat(at(0), &demand(rich, model(1, None))).unwrap();
+    queue.enqueue(at(0), demand(moving, model(1, None))).unwrap();
+    let debt = view(&queue, 1).lag;
+    let moved = TenantPlan { group: group(2, 100), ..moving };
+    queue.set_tenant(at(1), moved);
+    assert_eq!(queue.check(), Ok(()));
+    assert_eq!(view(&queue, 1).lag, debt);
+    let groups = queue.dump().groups;
+    let second = groups.iter().find(|view| view.id == group(2, 1).id).unwrap();
+    assert_eq!((second.in_flight, second.queued), (2, 1));
+    assert!(queue.release(at(2), running, AS_FORECAST));
+    assert_eq!(granted(&mut queue).len(), 1);
+}
+
+#[test]
+fn a_group_that_is_alone_uses_everything_and_shares_when_another_comes() {
+    let mut queue = with_slots(4);
+    let of = |t: u128, g: u128| TenantPlan { group: group(g, 100), ..tenant(t, 100) };
+    let first: Vec<TicketId> =
+        (0..4).map(|_| queue.try_seat(at(0), &demand(of(1, 1), model(1, None))).unwrap().ticket).collect();
+    for _ in 0..10 {
+        queue.enqueue(at(0), demand(of(1, 1), model(1, None))).unwrap();
+        queue.enqueue(at(0), demand(of(2, 2), model(1, None))).unwrap();
+        queue.enqueue(at(0), demand(of(3, 2), model(1, None))).unwrap();
+    }
+    for ticket in first {
+        queue.release(at(1), ticket, AS_FORECAST);
+    }
+    let groups = queue.dump().groups;
+    assert!(groups.iter().all(|group| group.in_flight >= 1 && group.in_flight <= 3), "{groups:?}");
+    assert_eq!(queue.check(), Ok(()));
+}
+
+#[test]
+fn changes_of_what_is_unknown_change_nothing() {
+    let mut queue = with_slots(1);
+    queue.set_tenant(at(0), tenant(1, 5));
+    queue.set_group(at(0), group(1, 5));
+    queue.set_model(at(0), model(1, Some(5)));
+    queue.suspend_tenant(at(0), tenant(1, 5).id);
+    queue.remove_model(at(0), model(1, None).id);
+    queue.progress(at(0), TicketId(7), 1, 1);
+    assert!(!queue.cancel(at(0), TicketId(7)));
+    assert_eq!(queue.dump(), with_slots(1).dump());
+}
