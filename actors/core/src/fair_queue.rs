@@ -23,6 +23,7 @@ mod cost;
 mod dispatch;
 mod finish;
 mod forget;
+mod heaviest;
 mod index;
 mod live;
 mod pace;
@@ -41,6 +42,7 @@ use crate::ids::{GroupId, ModelId, TenantId};
 use crate::moment::Moment;
 use arena::{Arena, FixedHash};
 use forget::Idle;
+use heaviest::Heaviest;
 use state::{Group, Model, Tenant, Ticket};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -58,8 +60,7 @@ pub struct FairQueue {
     tickets: HashMap<TicketId, Ticket, FixedHash>,
     /// Waiting tickets that have a deadline.
     deadlines: BTreeSet<(Moment, TicketId)>,
-    /// Tenants with something queued, by queued cost per weight: the last one is the heaviest.
-    heaviest: BTreeSet<(u64, Place)>,
+    heaviest: Heaviest,
     idle: Idle,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -94,7 +95,7 @@ impl FairQueue {
             models: Arena::default(),
             tickets: HashMap::default(),
             deadlines: BTreeSet::new(),
-            heaviest: BTreeSet::new(),
+            heaviest: Heaviest::new(),
             idle: Idle::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),

@@ -79,21 +79,21 @@ impl FairQueue {
 
     /// The bounds of the queue: each tenant's own, then that of all, which the heaviest tenant feels as
     /// its own fault and the others as overload.
-    fn refuses_to_queue(&self, now: Moment, waiting: &Waiting) -> Option<Refusal> {
+    fn refuses_to_queue(&mut self, now: Moment, waiting: &Waiting) -> Option<Refusal> {
         let tenant = self.tenants.at(waiting.tenant)?;
-        let retry_after = || self.retry_after(now, waiting.tenant, waiting.model);
         let most = tenant.plan.max_queued.unwrap_or(self.settings.default_tenant_max_queued);
-        if tenant.queued.count >= most {
-            return Some(Refusal::TenantQueueFull { retry_after: retry_after() });
-        }
-        if self.counts.queued < self.settings.max_queued {
+        let score = tenant.score_of(tenant.queued.cost.saturating_add(u128::from(waiting.cost)));
+        let tenant_full = tenant.queued.count >= most;
+        if !tenant_full && self.counts.queued < self.settings.max_queued {
             return None;
         }
-        let score = tenant.score_of(tenant.queued.cost.saturating_add(u128::from(waiting.cost)));
-        let heaviest = self.heaviest.last().is_none_or(|(most, _)| score >= *most);
-        Some(match heaviest {
-            true => Refusal::Heaviest { retry_after: retry_after() },
-            false => Refusal::QueueFull { retry_after: retry_after() },
+        let retry_after = self.retry_after(now, waiting.tenant, waiting.model);
+        if tenant_full {
+            return Some(Refusal::TenantQueueFull { retry_after });
+        }
+        Some(match self.highest_score().is_none_or(|highest| score >= highest) {
+            true => Refusal::Heaviest { retry_after },
+            false => Refusal::QueueFull { retry_after },
         })
     }
 
@@ -141,6 +141,7 @@ impl FairQueue {
         self.counts.step(self.deadlines.len());
         self.deadlines.extend(waiting.deadline.map(|deadline| (deadline, ticket)));
         self.tickets.insert(ticket, Ticket::Waiting(*waiting));
+        self.note_score(waiting.tenant);
         self.refresh(waiting.tenant);
     }
 

@@ -3,7 +3,7 @@
 use super::state::{Model, Tenant, Ticket};
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An invariant that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,9 +84,6 @@ impl FairQueue {
         holds(tenant.queued.cost == sums.cost, Broken::Queued)?;
         holds(tenant.account.tag >= tenant.account.floor, Broken::Floor)?;
         holds(tenant.is_idle() == tenant.idle_mark.is_some(), Broken::Idle)?;
-        let score = (tenant.queued.count > 0).then(|| tenant.score_of(tenant.queued.cost));
-        let in_list = score.is_none_or(|score| self.heaviest.contains(&(score, place)));
-        holds(score == tenant.queued.score && in_list, Broken::Heaviest)?;
         for (key, line) in &tenant.keys {
             holds(line.in_flight == sums.keys.get(key).copied().unwrap_or_default(), Broken::InFlight)?;
             holds(line.in_flight > 0 || !line.queues.is_empty(), Broken::Lane)?;
@@ -108,9 +105,9 @@ impl FairQueue {
     }
 
     /// The tickets of a lane that no key cap holds back.
-    fn ready(&self, tenant: &Tenant, model: Place) -> std::collections::BTreeSet<super::TicketId> {
+    fn ready(&self, tenant: &Tenant, model: Place) -> BTreeSet<super::TicketId> {
         let mut heads: BTreeMap<KeyId, super::TicketId> = BTreeMap::new();
-        let mut ready = std::collections::BTreeSet::new();
+        let mut ready = BTreeSet::new();
         for id in tenant.waiting(Some(model)) {
             match self.tickets.get(&id) {
                 Some(Ticket::Waiting(waiting)) => match waiting.key {
@@ -164,8 +161,13 @@ impl FairQueue {
         holds(self.counts.queued == queued, Broken::Queued)?;
         let tickets = usize::try_from(u64::from(in_flight).saturating_add(u64::from(queued)));
         holds(tickets == Ok(self.tickets.len()), Broken::Queued)?;
-        let scored = self.tenants.iter().filter(|(_, tenant)| tenant.queued.score.is_some()).count();
-        holds(self.heaviest.len() == scored, Broken::Heaviest)?;
+        let entries: BTreeSet<(u64, Place)> = self.heaviest.iter().copied().collect();
+        let bounded = |(place, tenant): (Place, &Tenant)| {
+            let score = tenant.score_of(tenant.queued.cost);
+            let entry = tenant.queued.bound.filter(|bound| *bound >= score);
+            tenant.queued.count == 0 || entry.is_some_and(|bound| entries.contains(&(bound, place)))
+        };
+        holds(self.tenants.iter().all(bounded), Broken::Heaviest)?;
         let waits =
             |ticket: &Ticket| matches!(ticket, Ticket::Waiting(waiting) if waiting.deadline.is_some());
         holds(self.deadlines.len() == self.tickets.values().filter(|t| waits(t)).count(), Broken::Queued)

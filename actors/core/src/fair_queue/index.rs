@@ -1,7 +1,6 @@
 //! Who stands in which line, and who is next.
 //!
-//! `refresh` is the only writer of derived state: places in lines, sums of active weights, the list of
-//! the heaviest. Every operation changes plain facts (tags, counters, queues) and then refreshes the
+//! `refresh` is the only writer of derived state: places in lines, sums of active weights. Every operation changes plain facts (tags, counters, queues) and then refreshes the
 //! tenant, so that no wake-up can be forgotten in one of them. Invariant: a tenant stands in the line of
 //! (its group, model) exactly while a ticket is ready in that lane and the tenant is not at its cap.
 
@@ -28,7 +27,7 @@ impl FairQueue {
     }
 
     fn list_tenant(&mut self, place: Place, present: bool) {
-        let Self { tenants, groups, heaviest, counts, .. } = self;
+        let Self { tenants, groups, counts, .. } = self;
         let Some(tenant) = tenants.at_mut(place) else { return };
         let Some(group) = groups.at_mut(tenant.group) else { return };
         let eligible = present && !tenant.blocked();
@@ -43,15 +42,6 @@ impl FairQueue {
             let Some(cell) = group.cell_mut(lane.model) else { continue };
             relist(&mut cell.line, &mut lane.listed, listed, place, counts);
             resum(&mut cell.active_weight, &mut lane.counted, counted);
-        }
-        let score = (tenant.queued.count > 0).then(|| tenant.score_of(tenant.queued.cost));
-        if score != tenant.queued.score {
-            counts.step(heaviest.len());
-            if let Some(old) = tenant.queued.score {
-                heaviest.remove(&(old, place));
-            }
-            heaviest.extend(score.map(|score| (score, place)));
-            tenant.queued.score = score;
         }
     }
 

@@ -108,6 +108,7 @@ impl FairQueue {
         if let Some(tenant) = self.tenants.at_mut(place) {
             tenant.plan = plan;
         }
+        self.note_score(place);
         self.refresh(place);
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Queued {
     pub(super) count: u32,
     /// In cost units, as forecast at arrival.
     pub(super) cost: u128,
-    /// The score under which it stands in the list of the heaviest.
-    pub(super) score: Option<u64>,
+    /// The score of its entry among the heaviest: at least its true one.
+    pub(super) bound: Option<u64>,
 }
 
 impl Tenant {

@@ -173,5 +173,5 @@ fn partial_charges_add_up_to_the_whole_without_drift() {
         queue.progress(at(0), ticket, 100, output);
     }
     queue.release(at(0), ticket, Spent::Tokens { prompt: 100, output: 300 });
-    assert_eq!(view(&queue, 1).virtual_time, (400_i128 * 100 << 32) / 7);
+    assert_eq!(view(&queue, 1).virtual_time, ((400_i128 * 100) << 32) / 7);
 }

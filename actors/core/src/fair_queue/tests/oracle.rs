@@ -12,25 +12,25 @@ struct Flow {
     credit: i128,
     floor: i128,
     activation: u64,
-    waiting: VecDeque<(u64, i128)>,
+    waiting: VecDeque<(usize, i128)>,
     in_flight: u32,
     cap: u32,
 }
 
 #[derive(Default)]
 struct Naive {
-    slots: usize,
+    slots: u32,
     flows: Vec<Flow>,
     clock: i128,
     carry: i128,
     activations: u64,
     /// Number, flow, charge.
-    running: Vec<(u64, usize, i128)>,
-    order: Vec<u64>,
+    running: Vec<(usize, usize, i128)>,
+    order: Vec<usize>,
 }
 
 impl Naive {
-    fn arrive(&mut self, number: u64, flow: usize, cost: i128) {
+    fn arrive(&mut self, number: usize, flow: usize, cost: i128) {
         let f = &mut self.flows[flow];
         if f.waiting.is_empty() {
             self.activations += 1;
@@ -44,7 +44,7 @@ impl Naive {
     }
 
     fn grant(&mut self) {
-        while self.running.len() < self.slots {
+        while u32::try_from(self.running.len()).unwrap() < self.slots {
             let able = |f: &Flow| !f.waiting.is_empty() && f.in_flight < f.cap;
             let able = (0..self.flows.len()).filter(|flow| able(&self.flows[*flow]));
             let Some(flow) = able.min_by_key(|flow| (self.flows[*flow].tag, self.flows[*flow].activation))
@@ -63,7 +63,7 @@ impl Naive {
         }
     }
 
-    fn finish(&mut self, number: u64, cost: i128) {
+    fn finish(&mut self, number: usize, cost: i128) {
         let at = self.running.iter().position(|(n, ..)| *n == number).unwrap();
         let (_, flow, charged) = self.running.remove(at);
         let active = self.flows.iter().filter(|f| !f.waiting.is_empty() || f.in_flight > 0);
@@ -82,12 +82,12 @@ impl Naive {
 
 fn compare(seed: u64) {
     let mut dice = Dice(seed);
-    let flows = dice.within(2, 12) as usize;
-    let slots = dice.within(1, 8) as u32;
+    let flows = 2 + dice.index(11);
+    let slots = dice.small(1, 8);
     let plans: Vec<TenantPlan> = (0..flows)
         .map(|n| TenantPlan {
-            max_in_flight: dice.one_in(3).then(|| 1 + dice.below(3) as u32),
-            ..tenant(n as u128, dice.within(1, 500) as u32)
+            max_in_flight: dice.one_in(3).then(|| dice.small(1, 3)),
+            ..tenant(u128::try_from(n).unwrap(), dice.small(1, 500))
         })
         .collect();
     let mut queue = with_slots(slots);
@@ -96,12 +96,11 @@ fn compare(seed: u64) {
         cap: plan.max_in_flight.unwrap_or(u32::MAX),
         ..Flow::default()
     };
-    let mut naive =
-        Naive { slots: slots as usize, flows: plans.iter().map(flow).collect(), ..Naive::default() };
+    let mut naive = Naive { slots, flows: plans.iter().map(flow).collect(), ..Naive::default() };
     let mut numbers = Vec::new();
     for step in 0..1500 {
         if dice.one_in(2) && numbers.len() - naive.order.len() < 60 {
-            let from = dice.below(flows as u64) as usize;
+            let from = dice.index(flows);
             // No output is allowed, so that the forecast is the prompt.
             let prompt = dice.within(16, 2000);
             let demand = Demand {
@@ -109,16 +108,16 @@ fn compare(seed: u64) {
                 max_output_tokens: Some(0),
                 ..demand(plans[from], model(1, None))
             };
-            naive.arrive(numbers.len() as u64, from, i128::from(prompt) * 100);
+            naive.arrive(numbers.len(), from, i128::from(prompt) * 100);
             numbers.push(queue.enqueue(at(step), demand).unwrap());
         } else if !naive.running.is_empty() {
-            let (number, ..) = naive.running[dice.below(naive.running.len() as u64) as usize];
+            let (number, ..) = naive.running[dice.index(naive.running.len())];
             let prompt = dice.within(16, 2000);
             naive.finish(number, i128::from(prompt) * 100);
-            assert!(queue.release(at(step), numbers[number as usize], Spent::Tokens { prompt, output: 0 }));
+            assert!(queue.release(at(step), numbers[number], Spent::Tokens { prompt, output: 0 }));
         }
     }
-    let order: Vec<TicketId> = naive.order.iter().map(|number| numbers[*number as usize]).collect();
+    let order: Vec<TicketId> = naive.order.iter().map(|number| numbers[*number]).collect();
     assert_eq!(granted(&mut queue), order, "seed {seed}");
     assert!(order.len() > 300);
 }

@@ -43,8 +43,11 @@ struct Before {
 
 impl Driver {
     fn new(seed: u64) -> Self {
-        let groups: Vec<GroupPlan> = (0..3).map(|n| group(n, 50 * (1 + n as u32))).collect();
-        let plan = |n: u128| TenantPlan { group: groups[n as usize % 3], ..tenant(n, 1 + 30 * n as u32) };
+        let groups: Vec<GroupPlan> = (0..3).map(|n| group(n.into(), 50 * (1 + n))).collect();
+        let plan = |n: u32| TenantPlan {
+            group: groups[usize::try_from(n % 3).unwrap()],
+            ..tenant(n.into(), 1 + 30 * n)
+        };
         Self {
             queue: FairQueue::new(Settings { slots: 6, max_queued: 40, ..Settings::default() }),
             dice: Dice(seed),
@@ -63,23 +66,25 @@ impl Driver {
 
     fn demand(&mut self) -> Demand {
         let dice = &mut self.dice;
-        let tenant = self.tenants[dice.below(8) as usize];
+        let tenant = self.tenants[dice.index(8)];
         let deadline = dice.one_in(4).then(|| self.now + Duration::from_secs(dice.within(1, 20)));
         Demand {
             tenant,
-            model: self.models[dice.below(3) as usize],
-            key: dice.one_in(3).then(|| (key(u128::from(dice.below(2))), 1 + dice.below(2) as u32)),
+            model: self.models[dice.index(3)],
+            key: dice.one_in(3).then(|| (key(u128::from(dice.below(2))), dice.small(1, 2))),
             prompt_tokens: dice.below(3000),
-            max_output_tokens: dice.one_in(2).then(|| 0).map(|_: u64| dice.below(2000)),
-            answers: 1 + dice.below(2) as u32,
+            max_output_tokens: dice.one_in(2).then(|| dice.below(2000)),
+            answers: dice.small(1, 2),
             deadline,
         }
     }
 
     fn any(&mut self, running: bool) -> Option<TicketId> {
         let map = if running { &self.running } else { &self.waiting };
-        let count = map.len() as u64;
-        (count > 0).then(|| *map.keys().nth(self.dice.below(count) as usize).unwrap())
+        if map.is_empty() {
+            return None;
+        }
+        map.keys().nth(self.dice.index(map.len())).copied()
     }
 
     fn before(&self) -> Before {
@@ -145,7 +150,7 @@ impl Driver {
             0 => (Spent::Never, 0),
             1 => (Spent::Nothing, 1600),
             2 => {
-                let tokens = self.now.since(started).as_micros() as u64 * 50 / 1_000_000;
+                let tokens = u64::try_from(self.now.since(started).as_micros() * 50 / 1_000_000).unwrap();
                 (Spent::Held, tokens.max(16) * 100)
             }
             _ => (Spent::Tokens { prompt, output }, (prompt + output).max(16) * 100),
@@ -183,28 +188,27 @@ impl Driver {
     }
 
     fn change(&mut self) {
-        let (t, g, m) =
-            (self.dice.below(8) as usize, self.dice.below(3) as usize, self.dice.below(3) as usize);
+        let (t, g, m) = (self.dice.index(8), self.dice.index(3), self.dice.index(3));
         match self.dice.below(7) {
-            0 => self.tenants[t].weight = share(self.dice.within(1, 300) as u32),
-            1 => self.tenants[t].max_in_flight = self.dice.one_in(2).then_some(1 + t as u32 % 3),
+            0 => self.tenants[t].weight = share(self.dice.small(1, 300)),
+            1 => self.tenants[t].max_in_flight = self.dice.one_in(2).then(|| self.dice.small(1, 3)),
             2 => self.tenants[t].group = self.groups[g],
             3 => {
-                self.groups[g].weight = share(self.dice.within(1, 300) as u32);
+                self.groups[g].weight = share(self.dice.small(1, 300));
                 let plan = self.groups[g];
                 self.tenants.iter_mut().filter(|t| t.group.id == plan.id).for_each(|t| t.group = plan);
                 self.queue.set_group(self.now, plan);
             }
             4 => {
-                self.models[m].max_in_flight = self.dice.one_in(3).then_some(1 + m as u32);
+                self.models[m].max_in_flight = self.dice.one_in(3).then(|| self.dice.small(1, 3));
                 self.queue.set_model(self.now, self.models[m]);
             }
             5 => {
-                self.slots = self.dice.within(0, 9) as u32;
+                self.slots = self.dice.small(0, 9);
                 self.queue.set_slots(self.now, self.slots);
             }
             _ if self.dice.one_in(4) => self.queue.suspend_tenant(self.now, self.tenants[t].id),
-            _ => self.queue.remember_idle(self.dice.below(8) as usize),
+            _ => self.queue.remember_idle(self.dice.index(8)),
         }
         // Half of the changes come only with the next demand.
         if self.dice.one_in(2) {
@@ -274,8 +278,8 @@ impl Driver {
     fn verify(&self, before: &Before) {
         assert_eq!(self.queue.check(), Ok(()));
         assert_eq!(self.grants - self.releases, u64::from(self.queue.in_flight()));
-        assert_eq!(self.running.len(), self.queue.in_flight() as usize);
-        assert_eq!(self.waiting.len(), self.queue.queued() as usize);
+        assert_eq!(u32::try_from(self.running.len()), Ok(self.queue.in_flight()));
+        assert_eq!(u32::try_from(self.waiting.len()), Ok(self.queue.queued()));
         let after = self.queue.dump();
         for (old, new) in before.dump.models.iter().zip(&after.models) {
             assert!(old.id != new.id || old.clock <= new.clock, "a clock of the groups fell");
@@ -300,7 +304,6 @@ impl Driver {
     fn finish_all(&mut self) {
         self.queue.set_slots(self.now, 8);
         self.slots = 8;
-        let unforgotten: Vec<TenantId> = Vec::from_iter(self.queue.dump().tenants.iter().map(|t| t.id));
         while !self.running.is_empty() || !self.waiting.is_empty() {
             let mut before = self.before();
             before.changed = true;
@@ -314,7 +317,6 @@ impl Driver {
         assert!(self.queue.models.iter().all(|(_, model)| model.active_weight == 0));
         let cells = self.queue.groups.iter().flat_map(|(_, group)| group.cells.iter().flatten());
         assert!(cells.map(|cell| cell.active_weight).all(|weight| weight == 0));
-        assert!(unforgotten.len() <= 8);
     }
 
     fn run(seed: u64, forgetful: bool) {
