@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl FairQueue {
     /// A slot at once, if one is free for this demand. Nobody is overtaken: a free slot means that no
-    /// one who waits could use it.
+    /// one who waits could use it. A changed plan may set others free, so poll effects afterwards.
     pub fn try_seat(&mut self, now: Moment, demand: &Demand) -> Option<Grant> {
         if self.counts.in_flight >= self.settings.slots {
             return None;

@@ -98,9 +98,9 @@ impl FairQueue {
         }
     }
 
-    /// Unlinks a waiting ticket everywhere. The caller refreshes the tenant, or seats it, which does.
+    /// Unlinks a waiting ticket from every queue. The caller removes or replaces the ticket itself, and
+    /// refreshes the tenant.
     pub(super) fn leave_queue(&mut self, ticket: TicketId, waiting: &Waiting) {
-        self.tickets.remove(&ticket);
         if let Some(deadline) = waiting.deadline {
             self.counts.step(self.deadlines.len());
             self.deadlines.remove(&(deadline, ticket));
@@ -140,6 +140,7 @@ impl FairQueue {
     /// Refuses a ticket that waits.
     pub(super) fn dismiss(&mut self, ticket: TicketId, waiting: &Waiting, refusal: Refusal) {
         self.leave_queue(ticket, waiting);
+        self.tickets.remove(&ticket);
         self.refresh(waiting.tenant);
         self.leave_idle(waiting.tenant, waiting.key);
         self.effects.push_back(Effect::Refuse { ticket, refusal });

@@ -47,6 +47,7 @@ impl FairQueue {
         let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return false };
         let waiting = *waiting;
         self.leave_queue(ticket, &waiting);
+        self.tickets.remove(&ticket);
         self.refresh(waiting.tenant);
         self.leave_idle(waiting.tenant, waiting.key);
         true

@@ -29,6 +29,8 @@ struct Driver {
     ledger: BTreeMap<TenantId, i128>,
     grants: u64,
     releases: u64,
+    /// The picture after the last step.
+    last: Dump,
 }
 
 /// The state that one step is compared with.
@@ -61,6 +63,7 @@ impl Driver {
             ledger: BTreeMap::new(),
             grants: 0,
             releases: 0,
+            last: with_slots(6).dump(),
         }
     }
 
@@ -89,7 +92,7 @@ impl Driver {
 
     fn before(&self) -> Before {
         let accounts = self.queue.tenants.iter().map(|(_, t)| (t.plan.id, t.account)).collect();
-        Before { dump: self.queue.dump(), accounts, may_fall: None, changed: false }
+        Before { dump: self.last.clone(), accounts, may_fall: None, changed: false }
     }
 
     fn step(&mut self) {
@@ -275,7 +278,7 @@ impl Driver {
         assert!(tenant.account.credit <= account.credit, "credit is spent, not made, by a grant");
     }
 
-    fn verify(&self, before: &Before) {
+    fn verify(&mut self, before: &Before) {
         assert_eq!(self.queue.check(), Ok(()));
         assert_eq!(self.grants - self.releases, u64::from(self.queue.in_flight()));
         assert_eq!(u32::try_from(self.running.len()), Ok(self.queue.in_flight()));
@@ -298,6 +301,7 @@ impl Driver {
             let fall = before.may_fall.filter(|(id, _)| *id == new.id).map_or(0, |(_, most)| most);
             assert!(new.virtual_time >= old.virtual_time - fall, "a tag fell");
         }
+        self.last = after;
     }
 
     /// Everything ends; then each tenant was charged exactly what its requests cost.
