@@ -302,6 +302,11 @@ impl Driver {
             assert!(new.virtual_time >= old.virtual_time - fall, "a tag fell");
         }
         self.last = after;
+        if self.dice.one_in(10) {
+            let waits = self.queue.tenants.iter().filter(|(_, tenant)| tenant.queued.count > 0);
+            let highest = waits.map(|(_, tenant)| tenant.score_of(tenant.queued.cost)).max();
+            assert_eq!(self.queue.highest_score(), highest);
+        }
     }
 
     /// Everything ends; then each tenant was charged exactly what its requests cost.
