@@ -1,0 +1,352 @@
+//! multipart/form-data bodies, read shallowly: the parts the gateway needs, no part copied.
+//!
+//! Stricter than RFC 2046 wherever two parsers could read one body in two ways (preamble, bare line feeds,
+//! folded headers, extended names): what is checked here must be what the upstream sees.
+
+use super::request::{BodyError, MAX_CHOICES};
+use super::route::Route;
+use super::splice::{Edits, Spliced};
+use super::weight::Weight;
+use bytes::Bytes;
+use memchr::memmem;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Why a form cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormFault {
+    #[error("the content type names no usable boundary")]
+    Boundary,
+    #[error("the body does not start with the boundary")]
+    Start,
+    #[error("the closing boundary is missing")]
+    Unterminated,
+    #[error("bytes follow the closing boundary")]
+    Trailing,
+    #[error("a part has headers that cannot be read")]
+    Headers,
+    #[error("a part has no name, or one that can be read in two ways")]
+    Name,
+}
+
+/// What a form asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub route: Route,
+    pub model: String,
+    /// Where the value of the `model` part stands.
+    pub model_span: Range<usize>,
+    pub stream: bool,
+    /// Answers the upstream makes.
+    pub choices: u64,
+    /// Bytes of the file parts.
+    pub media_bytes: u64,
+    /// Text of the prompt parts, and one media part a file.
+    pub weight: Weight,
+}
+
+/// One part: its name, whether it is a file, where its value stands.
+struct Part<'a> {
+    name: Cow<'a, str>,
+    is_file: bool,
+    value: Range<usize>,
+}
+
+impl Form {
+    /// Reads the form of a request on `route`.
+    pub fn read(route: Route, content_type: &str, body: &[u8]) -> Result<Self, BodyError> {
+        if body.is_empty() {
+            return Err(BodyError::Empty);
+        }
+        let delimiter = format!("\r\n--{}", boundary(content_type).ok_or(FormFault::Boundary)?);
+        let mut form = Self {
+            route,
+            model: String::new(),
+            model_span: 0..0,
+            stream: false,
+            choices: 1,
+            media_bytes: 0,
+            weight: Weight::default(),
+        };
+        let mut seen = Seen::default();
+        let mut parts = Parts::new(body, delimiter.as_bytes())?;
+        while let Some(part) = parts.next()? {
+            let value = body.get(part.value.clone()).unwrap_or_default();
+            form.take(&part, value, &mut seen)?;
+        }
+        if seen.model { Ok(form) } else { Err(BodyError::ModelMissing) }
+    }
+
+    /// The body with another value of `model`.
+    pub fn rewrite(&self, body: &Bytes, upstream_model: &str) -> Spliced {
+        let mut edits = Edits::default();
+        if upstream_model != self.model {
+            edits.replace(self.model_span.clone(), upstream_model.to_owned());
+        }
+        edits.apply(body)
+    }
+
+    fn take(&mut self, part: &Part<'_>, value: &[u8], seen: &mut Seen) -> Result<(), BodyError> {
+        let field: &'static str = match &*part.name {
+            "model" => "model",
+            "stream" => "stream",
+            "n" => "n",
+            "prompt" => "prompt",
+            _ if part.is_file => {
+                self.media_bytes += u64::try_from(value.len()).unwrap_or(u64::MAX);
+                self.weight.media_parts += 1;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        if part.is_file {
+            return Err(BodyError::WrongType { field });
+        }
+        let text = std::str::from_utf8(value).map_err(|_| BodyError::WrongType { field })?;
+        if !seen.first(field) {
+            return Err(BodyError::DuplicateField { field });
+        }
+        match field {
+            "model" => {
+                if text.is_empty() {
+                    return Err(BodyError::WrongType { field });
+                }
+                self.model = text.to_owned();
+                self.model_span = part.value.clone();
+            }
+            "stream" => self.stream = flag(text).ok_or(BodyError::WrongType { field })?,
+            "n" => {
+                let n = text.parse().ok().filter(|n| (1..=MAX_CHOICES).contains(n));
+                self.choices = n.ok_or(BodyError::WrongType { field })?;
+            }
+            _ => self.weight.add(Weight::text(text.len())),
+        }
+        Ok(())
+    }
+}
+
+/// Which of the parts that may occur once did.
+#[derive(Default)]
+struct Seen {
+    model: bool,
+    stream: bool,
+    n: bool,
+    prompt: bool,
+}
+
+impl Seen {
+    fn first(&mut self, field: &str) -> bool {
+        let slot = match field {
+            "model" => &mut self.model,
+            "stream" => &mut self.stream,
+            "n" => &mut self.n,
+            _ => &mut self.prompt,
+        };
+        !std::mem::replace(slot, true)
+    }
+}
+
+/// A form flag as the servers' own form readers take it.
+fn flag(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
+    if is(&["true", "1", "yes", "on", "t", "y"]) {
+        return Some(true);
+    }
+    is(&["false", "0", "no", "off", "f", "n", ""]).then_some(false)
+}
+
+/// The boundary of a multipart/form-data content type (RFC 2046 §5.1.1).
+fn boundary(content_type: &str) -> Option<String> {
+    let (kind, rest) = content_type.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let mut found = None;
+    each_parameter(rest, |name, value| {
+        // A second boundary makes the first unusable.
+        if name.eq_ignore_ascii_case("boundary") {
+            found = Some(if found.is_none() { value.into_owned() } else { String::new() });
+        }
+    })?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&b);
+    found.filter(|b: &String| {
+        (1..=70).contains(&b.len()) && b.bytes().all(allowed) && !b.ends_with(' ') && !b.starts_with(' ')
+    })
+}
+
+/// Whether a content type is that of a form.
+pub fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
+}
+
+/// The `;name=value` parameters of a header; `None` when they cannot be read.
+fn each_parameter<'a>(text: &'a str, mut take: impl FnMut(&'a str, Cow<'a, str>)) -> Option<()> {
+    let mut rest = text.trim_matches([' ', '\t', ';']);
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=')?;
+        let name = name.trim();
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return None;
+        }
+        let (value, after) = match after.trim_start_matches([' ', '\t']).strip_prefix('"') {
+            Some(quoted) => unquote(quoted)?,
+            None => {
+                let end = after.find(';').unwrap_or(after.len());
+                let (value, after) = after.split_at(end);
+                let value = value.trim_matches([' ', '\t']);
+                if value.is_empty() || !value.bytes().all(|b| is_token(b) || b"/:=?,()@".contains(&b)) {
+                    return None;
+                }
+                (Cow::Borrowed(value), after)
+            }
+        };
+        take(name, value);
+        rest = after.trim_start_matches([' ', '\t']);
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(';')?.trim_matches([' ', '\t', ';']);
+        }
+    }
+    Some(())
+}
+
+fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// The text up to the closing quote, and what follows it.
+fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let end = text.find(['"', '\\'])?;
+    let (plain, rest) = text.split_at(end);
+    if let Some(after) = rest.strip_prefix('"') {
+        return Some((Cow::Borrowed(plain), after));
+    }
+    let mut value = String::from(plain);
+    let mut chars = rest.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some((Cow::Owned(value), chars.as_str())),
+            '\\' => value.push(chars.next()?),
+            other => value.push(other),
+        }
+    }
+}
+
+/// Walks from delimiter to delimiter.
+struct Parts<'a> {
+    body: &'a [u8],
+    /// CR LF, two dashes, boundary.
+    delimiter: &'a [u8],
+    finder: memmem::Finder<'a>,
+    /// After a delimiter, before what follows it on its line.
+    at: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn new(body: &'a [u8], delimiter: &'a [u8]) -> Result<Self, FormFault> {
+        let first = delimiter.get(2..).unwrap_or_default();
+        let blank = body.strip_prefix(b"\r\n").unwrap_or(body);
+        let rest = blank.strip_prefix(first).ok_or(FormFault::Start)?;
+        let at = body.len() - rest.len();
+        Ok(Self { body, delimiter, finder: memmem::Finder::new(delimiter), at })
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.body.get(self.at..).unwrap_or_default()
+    }
+
+    fn next(&mut self) -> Result<Option<Part<'a>>, FormFault> {
+        if let Some(epilogue) = self.rest().strip_prefix(b"--") {
+            let blank = epilogue.iter().all(|b| b.is_ascii_whitespace());
+            return if blank { Ok(None) } else { Err(FormFault::Trailing) };
+        }
+        self.end_line()?;
+        let (name, is_file) = self.headers()?;
+        let start = self.at;
+        let end = self.find_delimiter().ok_or(FormFault::Unterminated)?;
+        Ok(Some(Part { name, is_file, value: start..end }))
+    }
+
+    /// Takes the padding and line end after a delimiter.
+    fn end_line(&mut self) -> Result<(), FormFault> {
+        let rest = self.rest();
+        let padding = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        match rest.get(padding..) {
+            Some(line) if line.starts_with(b"\r\n") => self.at += padding + 2,
+            Some([] | [b'\r']) | None => return Err(FormFault::Unterminated),
+            Some(_) => return Err(FormFault::Start),
+        }
+        Ok(())
+    }
+
+    /// The name in the part's headers, and whether it is a file.
+    fn headers(&mut self) -> Result<(Cow<'a, str>, bool), FormFault> {
+        let mut found = None;
+        loop {
+            let rest = self.rest();
+            let end = memmem::find(rest, b"\r\n").ok_or(FormFault::Unterminated)?;
+            let line = rest.get(..end).and_then(|l| std::str::from_utf8(l).ok()).ok_or(FormFault::Headers)?;
+            self.at += end + 2;
+            if line.is_empty() {
+                return found.ok_or(FormFault::Name);
+            }
+            let (name, value) = line.split_once(':').ok_or(FormFault::Headers)?;
+            if name.is_empty() || !name.bytes().all(is_token) || value.contains(['\r', '\n', '\0']) {
+                return Err(FormFault::Headers);
+            }
+            if name.eq_ignore_ascii_case("content-transfer-encoding") && !is_identity(value) {
+                return Err(FormFault::Headers);
+            }
+            if name.eq_ignore_ascii_case("content-disposition")
+                && found.replace(disposition(value)?).is_some()
+            {
+                return Err(FormFault::Name);
+            }
+        }
+    }
+
+    /// Moves behind the next delimiter and returns where it begins.
+    fn find_delimiter(&mut self) -> Option<usize> {
+        let mut from = self.at;
+        loop {
+            let start = from + self.finder.find(self.body.get(from..)?)?;
+            self.at = start + self.delimiter.len();
+            // A longer line that begins like the delimiter is content.
+            if matches!(self.rest(), [b'-', b'-', ..] | [b'\r', b'\n', ..] | [b' ' | b'\t', ..]) {
+                return Some(start);
+            }
+            from = self.at;
+        }
+    }
+}
+
+fn is_identity(encoding: &str) -> bool {
+    ["7bit", "8bit", "binary"].iter().any(|known| encoding.trim().eq_ignore_ascii_case(known))
+}
+
+/// `form-data; name="…"`, and whether there is a file name.
+fn disposition(value: &str) -> Result<(Cow<'_, str>, bool), FormFault> {
+    let (kind, rest) = value.split_once(';').ok_or(FormFault::Name)?;
+    if !kind.trim().eq_ignore_ascii_case("form-data") {
+        return Err(FormFault::Name);
+    }
+    let (mut found, mut twice, mut is_file) = (None, false, false);
+    each_parameter(rest, |name, value| {
+        if name.eq_ignore_ascii_case("name") {
+            // An escape is undone by some readers and kept by others.
+            twice |= matches!(value, Cow::Owned(_)) || found.replace(value).is_some();
+        } else if name.eq_ignore_ascii_case("name*") {
+            twice = true;
+        } else if name.eq_ignore_ascii_case("filename") || name.eq_ignore_ascii_case("filename*") {
+            is_file = true;
+        }
+    })
+    .ok_or(FormFault::Headers)?;
+    match found {
+        Some(name) if !twice => Ok((name, is_file)),
+        _ => Err(FormFault::Name),
+    }
+}
+
+#[cfg(test)]
+mod tests;

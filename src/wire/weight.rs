@@ -1,0 +1,165 @@
+//! How much prompt a value of a request body holds.
+//!
+//! What cannot be told apart weighs as text: an estimate too high is settled to the truth, one too low lets a
+//! budget be overrun. So a `data:` string is media only where the upstream does not read plain text, and what
+//! a template renders as JSON (tools, arguments) weighs as its JSON text.
+//! Reads values that serde_json has found to be JSON.
+
+use super::json::{Cursor, Str};
+
+/// The prompt of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// UTF-8 bytes of text, unescaped.
+    pub text_bytes: u64,
+    /// Tokens given as numbers.
+    pub token_ids: u64,
+    /// Images, sounds, videos and files; their bytes and addresses are not text.
+    pub media_parts: u64,
+}
+
+impl Weight {
+    pub(super) fn text(bytes: usize) -> Self {
+        Self { text_bytes: u64::try_from(bytes).unwrap_or(u64::MAX), ..Self::default() }
+    }
+
+    const fn media() -> Self {
+        Self { text_bytes: 0, token_ids: 0, media_parts: 1 }
+    }
+
+    pub(super) const fn add(&mut self, other: Self) {
+        self.text_bytes = self.text_bytes.saturating_add(other.text_bytes);
+        self.token_ids = self.token_ids.saturating_add(other.token_ids);
+        self.media_parts = self.media_parts.saturating_add(other.media_parts);
+    }
+}
+
+/// Nested deeper than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooDeep;
+
+/// Weighs one top-level value. `depth` is how many containers it may nest; `plain` says that the upstream
+/// reads a string here as text whatever it looks like.
+pub(super) fn weigh(raw: &str, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
+    value(&mut Cursor::new(raw.as_bytes()), depth, plain)
+}
+
+fn value(cursor: &mut Cursor<'_>, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
+    match cursor.peek() {
+        Some(b'"') => Ok(cursor.string().map_or_else(Weight::default, |s| string(&s, plain))),
+        Some(b'{') => object(cursor, depth.checked_sub(1).ok_or(TooDeep)?),
+        Some(b'[') => array(cursor, depth.checked_sub(1).ok_or(TooDeep)?, plain),
+        _ => {
+            cursor.skip();
+            Ok(Weight::default())
+        }
+    }
+}
+
+fn string(text: &Str<'_>, plain: bool) -> Weight {
+    if !plain && is_data_url(text.raw) { Weight::media() } else { Weight::text(text.text_len()) }
+}
+
+/// `data:<type>;base64,…`, with a head no longer than any real one.
+fn is_data_url(raw: &[u8]) -> bool {
+    let Some(rest) = raw.strip_prefix(b"data:") else { return false };
+    let head = rest.get(..128).unwrap_or(rest);
+    memchr::memmem::find(head, b";base64,").is_some()
+}
+
+fn array(cursor: &mut Cursor<'_>, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
+    let mut sum = Weight::default();
+    cursor.take(b'[');
+    while cursor.next_item() {
+        if matches!(cursor.peek(), Some(b'0'..=b'9' | b'-')) {
+            cursor.skip();
+            sum.token_ids += 1;
+        } else {
+            sum.add(value(cursor, depth, plain)?);
+        }
+    }
+    Ok(sum)
+}
+
+fn object(cursor: &mut Cursor<'_>, depth: usize) -> Result<Weight, TooDeep> {
+    let mut sum = Weight::default();
+    // Of the keys that hold media if the object turns out to be a media part.
+    let mut payload = Weight::default();
+    let mut is_media = false;
+    cursor.take(b'{');
+    while let Some(key) = cursor.next_key() {
+        match &*key.text() {
+            b"type" => is_media = cursor.string_or_skip().is_some_and(|s| MEDIA_TYPES.contains(&&*s.text())),
+            b"role" => {
+                cursor.skip();
+            }
+            name if RENDERED_KEYS.contains(&name) && cursor.peek() == Some(b'{') => {
+                let start = cursor.position();
+                value(cursor, depth, true)?;
+                sum.add(Weight::text(cursor.position() - start));
+            }
+            name if PAYLOAD_KEYS.contains(&name) => payload.add(value(cursor, depth, false)?),
+            name => {
+                let plain = key.escaped || PLAIN_KEYS.contains(&name);
+                sum.add(value(cursor, depth, plain)?);
+            }
+        }
+    }
+    if !is_media {
+        sum.add(payload);
+    } else if sum.media_parts == 0 {
+        sum.media_parts = payload.media_parts.max(1);
+    }
+    Ok(sum)
+}
+
+/// `type` of objects that are, or carry, media.
+const MEDIA_TYPES: &[&[u8]] = &[
+    b"image_url",
+    b"input_image",
+    b"image",
+    b"image_embeds",
+    b"input_audio",
+    b"audio_url",
+    b"audio",
+    b"video_url",
+    b"input_video",
+    b"video",
+    b"input_file",
+    b"file",
+    b"base64",
+    b"url",
+];
+
+/// Keys of such objects that are no text.
+const PAYLOAD_KEYS: &[&[u8]] = &[
+    b"image_url",
+    b"image",
+    b"image_embeds",
+    b"input_audio",
+    b"audio_url",
+    b"audio",
+    b"video_url",
+    b"video",
+    b"file",
+    b"file_data",
+    b"file_url",
+    b"file_id",
+    b"filename",
+    b"data",
+    b"url",
+    b"uuid",
+    b"media_type",
+    b"detail",
+    b"format",
+];
+
+/// Keys whose strings the upstream reads as text.
+const PLAIN_KEYS: &[&[u8]] =
+    &[b"content", b"text", b"arguments", b"output", b"thinking", b"reasoning", b"reasoning_content", b"name"];
+
+/// Keys whose objects a template renders as JSON.
+const RENDERED_KEYS: &[&[u8]] = &[b"input", b"arguments", b"parameters", b"input_schema"];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use super::*;
+
+fn weight(json: &str) -> (u64, u64, u64) {
+    let weight = weigh(json, 127, true).unwrap();
+    (weight.text_bytes, weight.token_ids, weight.media_parts)
+}
+
+#[test]
+fn text_weighs_its_bytes_and_structure_nothing() {
+    assert_eq!(weight(r#""hällo""#), (6, 0, 0));
+    assert_eq!(weight(r#"[{"role":"user","content":"hello"}]"#), (5, 0, 0));
+    assert_eq!(
+        weight(r#"[{"role":"user","content":[{"type":"text","text":"ab"},{"text":"cd","type":"text"}]}]"#),
+        (4, 0, 0)
+    );
+    assert_eq!(weight("null"), (0, 0, 0));
+}
+
+#[test]
+fn token_lists_weigh_their_tokens() {
+    assert_eq!(weight("[1,2,3]"), (0, 3, 0));
+    assert_eq!(weight("[[1,2],[3]]"), (0, 3, 0));
+}
+
+#[test]
+fn each_kind_of_media_is_one_part_without_text() {
+    for part in [
+        r#"{"type":"image_url","image_url":{"url":"https://x.example/a.png","detail":"high"}}"#,
+        r#"{"image_url":{"url":"data:image/png;base64,AAAA"},"type":"image_url"}"#,
+        r#"{"type":"input_image","image_url":"data:image/png;base64,AAAA"}"#,
+        r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#,
+        r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}}"#,
+        r#"{"type":"image","source":{"type":"url","url":"https://x.example/a.png"}}"#,
+        r#"{"type":"file","file":{"file_data":"data:application/pdf;base64,AAAA","filename":"a.pdf"}}"#,
+        r#"{"type":"input_file","file_id":"file-1"}"#,
+    ] {
+        assert_eq!(weight(&format!("[{part}]")), (0, 0, 1), "{part}");
+    }
+}
+
+#[test]
+fn a_document_of_plain_text_weighs_as_text() {
+    let document = r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"hello"}}"#;
+    assert!(weight(document).0 >= 5);
+    assert_eq!(weight(document).2, 0);
+}
+
+#[test]
+fn text_dressed_as_media_still_weighs() {
+    let dressed = r#"[{"role":"user","content":"data:x/y;base64,hello"}]"#;
+    assert_eq!(weight(dressed), (21, 0, 0));
+    assert_eq!(weight(r#"{"type":"image_url","content":"hello"}"#).0, 5);
+    assert_eq!(weight(r#"{"\u0074ext":"data:x/y;base64,hello"}"#).0, 21);
+    assert_eq!(weight(r#"{"type":"text","image_url":"hello"}"#).0, 5);
+}
+
+#[test]
+fn a_data_string_where_no_text_is_read_is_media() {
+    let weight = weigh(r#"["data:image/png;base64,AAAA"]"#, 127, false).unwrap();
+    assert_eq!((weight.text_bytes, weight.media_parts), (0, 1));
+}
+
+#[test]
+fn arguments_given_as_objects_weigh_as_their_json() {
+    assert_eq!(weight(r#"{"type":"tool_use","input":{"a":[1,2]}}"#).0, 11);
+}
+
+#[test]
+fn depth_is_bounded_before_it_is_entered() {
+    let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+    assert!(weigh(&deep, 127, true).is_ok());
+    assert_eq!(weigh(&deep, 126, true), Err(TooDeep));
+    let objects = format!("{}1{}", r#"{"input":"#.repeat(50_000), "}".repeat(50_000));
+    assert_eq!(weigh(&objects, 127, true), Err(TooDeep));
+}
