@@ -63,11 +63,13 @@ pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     broken: bool,
+    /// How many containers the value last skipped nests.
+    depth: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, broken: false }
+        Self { bytes, at: 0, broken: false, depth: 0 }
     }
 
     /// Where the cursor is.
@@ -78,6 +80,11 @@ impl<'a> Cursor<'a> {
     /// Whether something was not JSON.
     pub const fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// How many containers the value last skipped nests.
+    pub const fn skipped_depth(&self) -> usize {
+        self.depth
     }
 
     /// The next byte that is not white space, not taken.
@@ -171,6 +178,7 @@ impl<'a> Cursor<'a> {
     pub fn skip(&mut self) -> &'a [u8] {
         let next = self.peek();
         let start = self.at;
+        self.depth = 0;
         match next {
             Some(b'"') => {
                 self.string();
@@ -196,7 +204,10 @@ impl<'a> Cursor<'a> {
                     }
                     continue;
                 }
-                b'{' | b'[' => depth += 1,
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.depth = self.depth.max(depth);
+                }
                 b'}' | b']' => depth -= 1,
                 _ => {}
             }
@@ -231,30 +242,6 @@ pub(super) fn each_item<'a>(bytes: &'a [u8], mut take: impl FnMut(&'a [u8])) {
             take(item);
         }
     }
-}
-
-/// Whether no container in the JSON text `bytes` lies more than `limit` deep.
-pub(super) fn within_depth(bytes: &[u8], limit: usize) -> bool {
-    let mut cursor = Cursor::new(bytes);
-    let mut depth = 0_usize;
-    while let Some(byte) = cursor.bytes.get(cursor.at) {
-        match byte {
-            b'"' => {
-                if cursor.string().is_none() {
-                    return true;
-                }
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limit {
-            return false;
-        }
-        cursor.at += 1;
-    }
-    true
 }
 
 #[cfg(test)]

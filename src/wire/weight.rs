@@ -34,24 +34,21 @@ impl Weight {
     }
 }
 
-/// Nested deeper than allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooDeep;
-
-/// Weighs one top-level value. `depth` is how many containers it may nest; `plain` says that the upstream
-/// reads a string here as text whatever it looks like.
-pub(super) fn weigh(raw: &str, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
-    value(&mut Cursor::new(raw.as_bytes()), depth, plain)
+/// Weighs one top-level value, and counts its items if it is an array. `plain` says that the upstream reads a
+/// string here as text whatever it looks like. The caller has bounded how deep the value nests.
+pub(super) fn weigh(raw: &str, plain: bool) -> (Weight, u64) {
+    let mut cursor = Cursor::new(raw.as_bytes());
+    if cursor.peek() == Some(b'[') { array(&mut cursor, plain) } else { (value(&mut cursor, plain), 0) }
 }
 
-fn value(cursor: &mut Cursor<'_>, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
+fn value(cursor: &mut Cursor<'_>, plain: bool) -> Weight {
     match cursor.peek() {
-        Some(b'"') => Ok(cursor.string().map_or_else(Weight::default, |s| string(&s, plain))),
-        Some(b'{') => object(cursor, depth.checked_sub(1).ok_or(TooDeep)?),
-        Some(b'[') => array(cursor, depth.checked_sub(1).ok_or(TooDeep)?, plain),
+        Some(b'"') => cursor.string().map_or_else(Weight::default, |s| string(&s, plain)),
+        Some(b'{') => object(cursor),
+        Some(b'[') => array(cursor, plain).0,
         _ => {
             cursor.skip();
-            Ok(Weight::default())
+            Weight::default()
         }
     }
 }
@@ -67,21 +64,22 @@ fn is_data_url(raw: &[u8]) -> bool {
     memchr::memmem::find(head, b";base64,").is_some()
 }
 
-fn array(cursor: &mut Cursor<'_>, depth: usize, plain: bool) -> Result<Weight, TooDeep> {
-    let mut sum = Weight::default();
+fn array(cursor: &mut Cursor<'_>, plain: bool) -> (Weight, u64) {
+    let (mut sum, mut items) = (Weight::default(), 0);
     cursor.take(b'[');
     while cursor.next_item() {
+        items += 1;
         if matches!(cursor.peek(), Some(b'0'..=b'9' | b'-')) {
             cursor.skip();
             sum.token_ids += 1;
         } else {
-            sum.add(value(cursor, depth, plain)?);
+            sum.add(value(cursor, plain));
         }
     }
-    Ok(sum)
+    (sum, items)
 }
 
-fn object(cursor: &mut Cursor<'_>, depth: usize) -> Result<Weight, TooDeep> {
+fn object(cursor: &mut Cursor<'_>) -> Weight {
     let mut sum = Weight::default();
     // Of the keys that hold media if the object turns out to be a media part.
     let mut payload = Weight::default();
@@ -94,23 +92,18 @@ fn object(cursor: &mut Cursor<'_>, depth: usize) -> Result<Weight, TooDeep> {
                 cursor.skip();
             }
             name if RENDERED_KEYS.contains(&name) && cursor.peek() == Some(b'{') => {
-                let start = cursor.position();
-                value(cursor, depth, true)?;
-                sum.add(Weight::text(cursor.position() - start));
+                sum.add(Weight::text(cursor.skip().len()));
             }
-            name if PAYLOAD_KEYS.contains(&name) => payload.add(value(cursor, depth, false)?),
-            name => {
-                let plain = key.escaped || PLAIN_KEYS.contains(&name);
-                sum.add(value(cursor, depth, plain)?);
-            }
+            name if PAYLOAD_KEYS.contains(&name) => payload.add(value(cursor, false)),
+            name => sum.add(value(cursor, PLAIN_KEYS.contains(&name))),
         }
     }
     if !is_media {
         sum.add(payload);
-    } else if sum.media_parts == 0 {
-        sum.media_parts = payload.media_parts.max(1);
+    } else {
+        sum.media_parts = sum.media_parts.saturating_add(payload.media_parts).max(1);
     }
-    Ok(sum)
+    sum
 }
 
 /// `type` of objects that are, or carry, media.

@@ -210,6 +210,7 @@ fn a_message_delta_may_bring_or_repeat_the_prompt() {
         Some((9, 0, 0, 0))
     );
     assert_eq!(with(r#"{"input_tokens":9}"#, "null"), None);
+    assert_eq!(with(r#"{"input_tokens":9,"output_tokens":1}"#, r#"{"input_tokens":9}"#), None);
 }
 
 #[test]

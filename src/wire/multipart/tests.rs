@@ -137,7 +137,7 @@ proptest! {
         first in any::<bool>(),
     ) {
         let parts = |model: &str| {
-            let mut parts = vec![(FILE, file.clone()), (MODEL, model.as_bytes().to_vec())];
+            let mut parts = [(FILE, file.clone()), (MODEL, model.as_bytes().to_vec())];
             if first { parts.reverse(); }
             let parts: Vec<(&str, &[u8])> = parts.iter().map(|(h, v)| (*h, v.as_slice())).collect();
             body(&parts)

@@ -166,7 +166,11 @@ fn deep_nesting_is_refused_wherever_it_stands() {
     assert!(read(CHAT, &"[".repeat(100_000)).is_err());
     assert!(read(CHAT, &r#"{"x":"#.repeat(100_000)).is_err());
     assert!(read(CHAT, &format!(r#"{{"model":"m","x":{}}}"#, deep(127))).is_ok());
-    assert_eq!(read(CHAT, &format!(r#"{{"model":"m","x":{}}}"#, deep(128))), Err(BodyError::TooDeep));
+    for field in ["x", "messages", "tools", "Model"] {
+        let at = |n| read(CHAT, &format!(r#"{{"model":"m","{field}":{}}}"#, deep(n)));
+        assert_ne!(at(127), Err(BodyError::TooDeep), "{field}");
+        assert_eq!(at(128), Err(BodyError::TooDeep), "{field}");
+    }
 }
 
 fn field_name(name: &str) -> &'static str {

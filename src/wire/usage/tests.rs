@@ -141,8 +141,8 @@ fn nonsense_figures_stay_within_belief() {
 
 #[test]
 fn the_last_of_repeated_keys_wins() {
-    let body = r#"{"usage":{"prompt_tokens":1,"prompt_tokens":2,"completion_tokens":3},"usage":{"prompt_tokens":4,"completion_tokens":5}}"#;
-    assert_eq!(of("/v1/chat/completions", body), Some((4, 0, 5, 0)));
+    let body = r#"{"usage":{"prompt_tokens":1,"prompt_tokens":2,"completion_tokens":3},"usage":{"prompt_tokens":4,"prompt_tokens":6,"completion_tokens":5}}"#;
+    assert_eq!(of("/v1/chat/completions", body), Some((6, 0, 5, 0)));
 }
 
 #[test]
