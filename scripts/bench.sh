@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# What obleth costs over nginx on this machine: CPU per request and per stream, latency added, memory.
+#
+# The bundled mock (no pace) is called directly, through nginx, and through `obleth serve` with authentication, admission
+# and the ledger on. Rounds alternate between the two; the medians are compared. Prints one table; exits 1 when a limit
+# does not hold. About two minutes after the build.
+#
+#   OBLETH_BIN=path            the binary to measure (default: cargo build --release)
+#   BENCH_ROUNDS=5
+#   OBLETH_TEST_REQUIRE=all    a missing tool is a failure instead of SKIPPED
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+rounds=${BENCH_ROUNDS:-5}
+json_seconds=3 single_seconds=2 stream_seconds=3
+json_connections=16 stream_connections=64
+# With the role, the finish and the terminator a stream of 47 tokens has 50 chunks.
+stream_tokens=47
+# obleth over nginx, except RSS: MiB.
+limit_cpu=3.5 limit_latency=5 limit_stream=1.5 limit_rss=60
+
+main() {
+  local tool
+  for tool in nginx wrk; do
+    if ! tool_there "$tool"; then
+      skip "bench" "$tool is not installed and could not be"
+      return
+    fi
+  done
+  local bin=${OBLETH_BIN:-}
+  if [[ -z $bin ]]; then
+    (cd "$repo_dir" && cargo build --release --bin obleth)
+    bin=${CARGO_TARGET_DIR:-$repo_dir/target}/release/obleth
+  fi
+  begin_work
+  results=$work_dir/results
+  read -r mock_port nginx_json_port nginx_stream_port proxy_port admin_port metrics_port <<<"$(free_ports 6)"
+  start_mock "$bin"
+  start_nginx
+  start_obleth "$bin"
+  register
+  write_requests
+  measure
+  report
+}
+
+# tool_there TOOL: installs it when this is root on Debian.
+tool_there() {
+  command -v "$1" >/dev/null && return
+  local package=$1
+  [[ $1 == nginx ]] && package=nginx-light
+  ((EUID == 0)) && command -v apt-get >/dev/null || return 1
+  { timeout 120 apt-get update -qq && timeout 180 apt-get install -y -qq --no-install-recommends "$package"; } \
+    >/dev/null 2>&1
+  command -v "$1" >/dev/null
+}
+
+start_mock() {
+  start "$work_dir/mock" "$1" mock --listen "127.0.0.1:$mock_port"
+  wait_ready "$started_pid" "http://127.0.0.1:$mock_port/health" 10 "$work_dir/mock"
+}
+
+start_nginx() {
+  # nginx's workers may run as another user.
+  chmod 711 "$work_dir"
+  sed -e "s|@DIR@|$work_dir|g" -e "s|@MOCK_PORT@|$mock_port|g" -e "s|@JSON_PORT@|$nginx_json_port|g" \
+    -e "s|@STREAM_PORT@|$nginx_stream_port|g" "$repo_dir/deploy/bench/nginx.conf.template" >"$work_dir/nginx.conf"
+  start "$work_dir/nginx" nginx -e "$work_dir/nginx-error.log" -c "$work_dir/nginx.conf"
+  nginx_pid=$started_pid
+  wait_ready "$nginx_pid" "http://127.0.0.1:$nginx_json_port/health" 10 "$work_dir/nginx"
+}
+
+start_obleth() {
+  admin_token=bench-admin-token-0123456789abcdef
+  start "$work_dir/obleth" env \
+    OBLETH_PROXY_LISTEN="127.0.0.1:$proxy_port" OBLETH_ADMIN_LISTEN="127.0.0.1:$admin_port" \
+    OBLETH_METRICS_LISTEN="127.0.0.1:$metrics_port" OBLETH_ADMIN_TOKEN="$admin_token" \
+    OBLETH_DATABASE_URL="sqlite://$work_dir/obleth.db" \
+    OBLETH_UPSTREAM_BASE_URL="http://127.0.0.1:$mock_port/v1" "$1" serve
+  obleth_pid=$started_pid
+  wait_ready "$obleth_pid" "http://127.0.0.1:$proxy_port/ready" 60 "$work_dir/obleth"
+  wait_ready "$obleth_pid" "http://127.0.0.1:$admin_port/ready" 60 "$work_dir/obleth"
+}
+
+# A model, a tenant and its key; the key is in $key.
+register() {
+  local tenant
+  admin /models '{"model_name":"bench"}' >/dev/null
+  tenant=$(admin /tenants '{"name":"bench"}' | json 'd["id"]')
+  key=$(admin "/tenants/$tenant/keys" '{"name":"bench"}' | json 'd["secret"]')
+}
+
+admin() {
+  curl -fsS --max-time 10 -H "authorization: Bearer $admin_token" -H 'content-type: application/json' \
+    -d "$2" "http://127.0.0.1:$admin_port/api/v1$1"
+}
+
+write_requests() {
+  local prompt='"messages":[{"role":"user","content":"Say something short about fair queues."}]'
+  request_file "$work_dir/json.lua" "{\"model\":\"bench\",\"max_tokens\":8,$prompt}"
+  request_file "$work_dir/stream.lua" "{\"model\":\"bench\",\"stream\":true,\"max_tokens\":$stream_tokens,$prompt}"
+}
+
+# request_file FILE BODY: a wrk script that posts the body and prints `RESULT requests failed p50`.
+request_file() {
+  cat >"$1" <<LUA
+wrk.method = "POST"
+wrk.path = "/v1/chat/completions"
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer $key"
+wrk.body = [[$2]]
+function done(summary, latency)
+  local e = summary.errors
+  local failed = e.connect + e.read + e.write + e.status + e.timeout
+  io.write(string.format("RESULT %d %d %d\n", summary.requests, failed, latency:percentile(50)))
+end
+LUA
+}
+
+# load PORT SCRIPT CONNECTIONS SECONDS: sets $requests and $p50 (µs); a failed request is an error.
+load() {
+  local failed
+  read -r _ requests failed p50 < <(timeout $(($4 + 15)) wrk -t1 -c"$3" -d"$4s" -s "$work_dir/$2.lua" \
+    "http://127.0.0.1:$1" | grep '^RESULT') || true
+  if ((${requests:-0} == 0 || failed > 0)); then
+    echo "load on port $1 ($2): ${requests:-0} requests, ${failed:-?} failed" >&2
+    return 1
+  fi
+}
+
+# cpu_ticks PID: user and system time of the process and its children that live.
+cpu_ticks() {
+  local pid total=0 stat
+  for pid in "$1" $(<"/proc/$1/task/$1/children"); do
+    stat=$(<"/proc/$pid/stat")
+    # After the name in brackets: fields 3 and on, so utime and stime are the 12th and 13th.
+    read -ra stat <<<"${stat##*) }"
+    total=$((total + stat[11] + stat[12]))
+  done
+  echo "$total"
+}
+
+# idle_ticks PID: its CPU time once it has done what the load left behind (at most five seconds).
+idle_ticks() {
+  local before now i
+  before=$(cpu_ticks "$1")
+  for ((i = 0; i < 20; i++)); do
+    sleep 0.25
+    now=$(cpu_ticks "$1")
+    ((now - before <= 1)) && break
+    before=$now
+  done
+  echo "$now"
+}
+
+# cpu_run METRIC TARGET PID PORT SCRIPT CONNECTIONS SECONDS: records the CPU time per request in µs.
+cpu_run() {
+  local before after tick
+  tick=$((1000000 / $(getconf CLK_TCK)))
+  before=$(cpu_ticks "$3")
+  load "$4" "$5" "$6" "$7"
+  after=$(idle_ticks "$3")
+  record "$1" "$2" "$(((after - before) * tick * 100 / requests))"
+}
+
+# latency_run TARGET PORT: records the p50 of one connection.
+latency_run() {
+  load "$2" json 1 "$single_seconds"
+  record p50 "$1" "$((p50 * 100))"
+}
+
+# record METRIC TARGET HUNDREDTHS
+record() {
+  echo "$1 $2 $3" >>"$results"
+}
+
+measure() {
+  local round
+  for port in "$mock_port" "$nginx_json_port" "$proxy_port"; do
+    load "$port" json "$json_connections" 1
+  done
+  for ((round = 1; round <= rounds; round++)); do
+    echo "round $round of $rounds" >&2
+    cpu_run cpu nginx "$nginx_pid" "$nginx_json_port" json "$json_connections" "$json_seconds"
+    cpu_run cpu obleth "$obleth_pid" "$proxy_port" json "$json_connections" "$json_seconds"
+    latency_run direct "$mock_port"
+    latency_run nginx "$nginx_json_port"
+    latency_run obleth "$proxy_port"
+    cpu_run stream nginx "$nginx_pid" "$nginx_stream_port" stream "$stream_connections" "$stream_seconds"
+    cpu_run stream obleth "$obleth_pid" "$proxy_port" stream "$stream_connections" "$stream_seconds"
+  done
+  record rss obleth "$(awk '/^VmRSS:/ {print int($2 * 100 / 1024)}' "/proc/$obleth_pid/status")"
+}
+
+report() {
+  python3 - "$results" "$limit_cpu" "$limit_latency" "$limit_stream" "$limit_rss" <<'PY'
+import collections, statistics, sys
+
+values = collections.defaultdict(list)
+for line in open(sys.argv[1]):
+    metric, target, value = line.split()
+    values[metric, target].append(int(value) / 100)
+median = {name: statistics.median(list_) for name, list_ in values.items()}
+limit_cpu, limit_latency, limit_stream, limit_rss = map(float, sys.argv[2:])
+direct = median["p50", "direct"]
+# Below a microsecond the clock says nothing.
+added = {target: max(median["p50", target] - direct, 1.0) for target in ("nginx", "obleth")}
+
+broken = []
+print(f"{'':34}{'direct':>9}{'nginx':>9}{'obleth':>9}{'ratio':>8}{'limit':>8}")
+
+
+def row(name, direct, nginx, obleth, limit, unit="×"):
+    value = obleth / nginx if nginx else obleth
+    holds = limit is None or value <= limit
+    if not holds:
+        broken.append(f"{name}: {value:.2f} over {limit:g}")
+    cells = [f"{v:9.1f}" if v is not None else " " * 9 for v in (direct, nginx, obleth)]
+    ratio = f"{value:7.2f}×" if nginx else " " * 8
+    bound = f"{limit:7g}{unit}" if limit is not None else ""
+    print(f"{name:34}{''.join(cells)}{ratio}{bound}{'' if limit is None else '  ok' if holds else '  FAILED'}")
+
+
+row("CPU per request, µs", None, median["cpu", "nginx"], median["cpu", "obleth"], limit_cpu)
+row("p50 at one connection, µs", direct, median["p50", "nginx"], median["p50", "obleth"], None)
+row("p50 added to direct, µs", None, added["nginx"], added["obleth"], limit_latency)
+row("CPU per stream of 50 chunks, µs", None, median["stream", "nginx"], median["stream", "obleth"], limit_stream)
+row("RSS after the run, MiB", None, None, median["rss", "obleth"], limit_rss, " ")
+for line in broken:
+    print(f"limit broken: {line}")
+sys.exit(1 if broken else 0)
+PY
+}
+
+main "$@"
