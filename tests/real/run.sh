@@ -8,6 +8,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 real_dir=$repo_dir/tests/real
+# The suites that ran.
+ran=
 
 main() {
   local bin failed=0
@@ -16,7 +18,11 @@ main() {
   start_demo "$bin"
   python_suite || failed=1
   node_suite || failed=1
-  ((failed == 0)) && echo "real clients: ok"
+  if ((failed)); then
+    echo "real clients: FAILED"
+  else
+    echo "real clients: ${ran:-nothing ran}"
+  fi
   return "$failed"
 }
 
@@ -58,6 +64,7 @@ python_suite() {
     return
   fi
   echo "== python sdk"
+  ran="${ran:-ok:} python"
   PYTHONDONTWRITEBYTECODE=1 timeout 300 "$venv/bin/python" -m pytest -q -p no:cacheprovider "$real_dir/python"
 }
 
@@ -76,6 +83,7 @@ node_suite() {
     return
   fi
   echo "== node sdk"
+  ran="${ran:-ok:} node"
   (cd "$dir" && timeout 300 node --test --test-reporter=spec)
 }
 
