@@ -171,9 +171,11 @@ impl Registry {
         self.tenants.insert(tenant.id, Arc::new(tenant));
     }
 
-    /// Forgets a tenant. Its keys are removed by their own calls.
+    /// Forgets a tenant and its keys.
     pub fn remove_tenant(&mut self, id: TenantId) {
         self.tenants.remove(&id);
+        let keys: Vec<KeyId> = self.keys.values().filter(|key| key.tenant == id).map(|key| key.id).collect();
+        keys.into_iter().for_each(|key| self.remove_key(key));
     }
 
     /// Adds a key or replaces the one of this id.

@@ -1,0 +1,144 @@
+//! JSON documents of the management API: read with the field named on error, and patched field by field.
+
+use super::fields::FieldError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Top-level fields with their text untouched, so that a decimal keeps its digits.
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// Reads a document; an error names the field.
+pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        named(path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| named(String::new(), &error))?;
+    Ok(value)
+}
+
+/// Where serde says no more than a message, the field is in it: "unknown field `x`", "missing field `x`".
+fn named(path: String, error: &serde_json::Error) -> FieldError {
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let mentioned = message.contains(" field `").then(|| message.split('`').nth(1)).flatten();
+    let field = match mentioned {
+        Some(name) if path.is_empty() || path == "." || path == name => name.to_owned(),
+        Some(name) if !path.ends_with(name) => format!("{path}.{name}"),
+        _ if path == "." => String::new(),
+        _ => path,
+    };
+    FieldError { field, message }
+}
+
+/// A patch: the fields to change, and the version it was made for.
+#[derive(Debug)]
+pub struct Patch {
+    fields: Fields,
+    pub version: Option<i64>,
+}
+
+impl Patch {
+    /// Reads a patch document.
+    pub fn read(text: &[u8]) -> Result<Self, FieldError> {
+        let mut fields: Fields = read(text)?;
+        let version = match fields.remove("version") {
+            None => None,
+            Some(raw) => Some(
+                serde_json::from_str(raw.get())
+                    .map_err(|_| FieldError::new("version", "must be a whole number"))?,
+            ),
+        };
+        Ok(Self { fields, version })
+    }
+
+    /// Sets `field` to `text` unless the document has it.
+    pub fn default_field(&mut self, field: &str, text: &str) -> Result<(), FieldError> {
+        if !self.fields.contains_key(field) {
+            let raw = serde_json::value::to_raw_value(text).map_err(|error| FieldError::new(field, error))?;
+            self.fields.insert(field.to_owned(), raw);
+        }
+        Ok(())
+    }
+
+    /// The document without its version, as text.
+    pub fn text(&self) -> Result<Vec<u8>, FieldError> {
+        serde_json::to_vec(&self.fields).map_err(|error| FieldError::new("", error))
+    }
+
+    /// The document on its own, not laid over another.
+    pub fn whole<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
+        read(&self.text()?)
+    }
+
+    /// `current` with the patch laid over it, read as a whole so that the same rules hold as on create.
+    pub fn over<T: Serialize + DeserializeOwned>(self, current: &T) -> Result<T, FieldError> {
+        let unreadable = |error: serde_json::Error| FieldError::new("", error);
+        let text = serde_json::to_string(current).map_err(unreadable)?;
+        let mut fields: Fields = serde_json::from_str(&text).map_err(unreadable)?;
+        fields.extend(self.fields);
+        read(&serde_json::to_vec(&fields).map_err(unreadable)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::fields::PriceField;
+    use serde::Deserialize;
+
+    #[derive(Debug, Serialize, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Thing {
+        name: String,
+        #[serde(default)]
+        price: Option<PriceField>,
+        #[serde(default)]
+        parts: Vec<Part>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        size: u32,
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        for (text, field) in [
+            (r#"{"name":1}"#, "name"),
+            (r#"{"name":"a","colour":1}"#, "colour"),
+            (r#"{}"#, "name"),
+            (r#"{"name":"a","price":"x"}"#, "price"),
+            (r#"{"name":"a","price":true}"#, "price"),
+            (r#"{"name":"a","price":0.00000000000001}"#, "price"),
+            (r#"{"name":"a","parts":[{"size":1},{"size":-1}]}"#, "parts[1].size"),
+            (r#"{"name":"a","parts":[{"size":1,"x":2}]}"#, "parts[0].x"),
+            (r#"{"name":"a"}{"#, ""),
+            ("[]", ""),
+        ] {
+            assert_eq!(
+                read::<Thing>(text.as_bytes()).map_err(|error| error.field),
+                Err(field.to_owned()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_patch_changes_its_fields_alone_and_clears_with_null() {
+        let current: Thing = read(br#"{"name":"a","price":5e-7,"parts":[{"size":1}]}"#).unwrap();
+        let renamed = Patch::read(br#"{"name":"b","version":3}"#).unwrap();
+        assert_eq!(renamed.version, Some(3));
+        let renamed = renamed.over(&current).unwrap();
+        assert_eq!((renamed.name.as_str(), renamed.price, renamed.parts.len()), ("b", current.price, 1));
+        let cleared = Patch::read(br#"{"price":null}"#).unwrap().over(&renamed).unwrap();
+        assert_eq!(cleared.price, None);
+        let unknown = Patch::read(br#"{"nmae":"b"}"#).unwrap().over(&current);
+        assert_eq!(unknown.unwrap_err().field, "nmae");
+        assert_eq!(Patch::read(br#"{"version":"x"}"#).unwrap_err().field, "version");
+    }
+}

@@ -1,0 +1,114 @@
+//! The fields that tenants and keys share: limits, budgets, lists, and a tenant's brownout policy.
+
+use super::fields::{FieldError, UsdField, check_names, check_range};
+use super::models::yes;
+use obleth_core::units::Usd;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Entries of an allow list.
+const LIST_MAX: usize = 1024;
+/// Highest limit of tokens or requests.
+const COUNT_MAX: i64 = 1_000_000_000_000;
+
+/// The period of a budget, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    Day,
+    Month,
+    Total,
+}
+
+/// One period budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSpec {
+    pub period: Period,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost_usd: Option<UsdField>,
+    #[serde(default = "yes")]
+    pub hard: bool,
+}
+
+/// A step of a brownout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrownoutStep {
+    CapTokens,
+    Shed,
+}
+
+/// What may happen to a tenant's requests under pressure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrownoutSpec {
+    #[serde(default)]
+    pub enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<BrownoutStep>>,
+}
+
+/// Checks budgets.
+pub fn check_budgets(budgets: &[BudgetSpec]) -> Result<(), FieldError> {
+    if budgets.len() > 16 {
+        return Err(FieldError::new("budgets", "must have at most 16 entries"));
+    }
+    for (position, budget) in budgets.iter().enumerate() {
+        let field = format!("budgets[{position}]");
+        if budget.max_tokens.is_none() && budget.max_cost_usd.is_none() {
+            return Err(FieldError::new(field, "needs max_tokens or max_cost_usd"));
+        }
+        check_range(&format!("{field}.max_tokens"), budget.max_tokens, 0..=1_000_000_000_000_000)?;
+        let usd = 0..=Usd::from_pico(1_000_000_000_000_000_000_000).pico();
+        match budget.max_cost_usd {
+            Some(UsdField(cost)) if !usd.contains(&cost.pico()) => {
+                return Err(FieldError::new(format_args!("{field}.max_cost_usd"), "must be 0 to 1000000000"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks a brownout policy.
+pub fn check_brownout(policy: Option<&BrownoutSpec>) -> Result<(), FieldError> {
+    let Some(policy) = policy else {
+        return Ok(());
+    };
+    check_range("brownout.wait_ms", policy.wait_ms, 1..=3_600_000)?;
+    check_range("brownout.max_tokens", policy.max_tokens, 1..=1_000_000_000)?;
+    match &policy.steps {
+        Some(steps) if steps.len() > 8 => {
+            Err(FieldError::new("brownout.steps", "must have at most 8 entries"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks limits a minute and in flight, and the allow lists.
+pub fn check_limits(
+    tokens_per_minute: Option<i64>,
+    requests_per_minute: Option<i64>,
+    max_in_flight: Option<i64>,
+    allowed_models: Option<&[String]>,
+    allowed_tools: Option<&[String]>,
+) -> Result<(), FieldError> {
+    check_range("tokens_per_minute", tokens_per_minute, 1..=COUNT_MAX)?;
+    check_range("requests_per_minute", requests_per_minute, 1..=COUNT_MAX)?;
+    check_range("max_in_flight", max_in_flight, 1..=1_000_000)?;
+    check_names("allowed_models", allowed_models.unwrap_or_default(), LIST_MAX)?;
+    check_names("allowed_tools", allowed_tools.unwrap_or_default(), LIST_MAX)
+}
+
+/// An allow list as the data plane uses it.
+pub fn name_set(names: Option<Vec<String>>) -> Option<BTreeSet<Arc<str>>> {
+    names.map(|names| names.into_iter().map(Arc::from).collect())
+}

@@ -1,0 +1,34 @@
+//! The registry at start: everything the database holds becomes the first snapshot.
+
+use super::{AdminError, Context, groups, keys, models, tenants};
+use crate::fairshare::Change;
+use obleth_core::registry::{Registry, TenantStatus};
+use std::sync::Arc;
+
+impl Context {
+    /// Reads all records, publishes them and tells the scheduler the models' caps.
+    pub(super) async fn load(&self) -> Result<(), AdminError> {
+        let mut registry = Registry::default();
+        for row in obleth_schema::groups::all(&self.store).await? {
+            registry.put_group(groups::snapshot(&row)?);
+        }
+        let mut changes = Vec::new();
+        for row in obleth_schema::models::all(&self.store).await? {
+            let model = models::snapshot(&self.sealer, &row)?;
+            changes.push(Change::Model(self.plans.model(&model)));
+            registry.put_model(model);
+        }
+        for row in obleth_schema::tenants::all(&self.store).await? {
+            let tenant = tenants::snapshot(&row)?;
+            if tenant.status == TenantStatus::Suspended {
+                changes.push(Change::Suspend(tenant.id));
+            }
+            registry.put_tenant(tenant);
+        }
+        for row in obleth_schema::keys::all(&self.store).await? {
+            registry.put_key(keys::snapshot(&row)?);
+        }
+        self.registry.store(Arc::new(registry));
+        self.reconfigure(changes).await
+    }
+}

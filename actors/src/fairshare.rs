@@ -1,0 +1,158 @@
+//! FairshareActor: who sends next.
+//!
+//! Is: the shell of `obleth_core::fair_queue`, central, one per process. A handler seats its request at once
+//! through the cell when a slot is free and nobody waits; otherwise it sends an [`actor::Admit`] message and
+//! awaits the grant, which comes from the actor or from whoever gives a slot back. Is not: I/O, or waiting.
+//! Invariant: each grant is a [`Seat`] guard; none is lost with a mailbox, a waiter or a panic.
+
+use crate::cell::Contained;
+use crate::clock::Clock;
+use crate::guards::{Seat, WaitPlace};
+use crate::supervise::{Crash, Supervised, Undelivered};
+use actix::Arbiter;
+use obleth_core::fair_queue::{Demand, Dump, Refusal, Settings};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+
+mod actor;
+mod desk;
+
+use actor::{Admit, FairshareActor, Reconfigure};
+pub use desk::Change;
+pub(crate) use desk::Desk;
+use desk::{Approach, Reply, Try};
+
+/// The actor's name in logs and metrics.
+pub const NAME: &str = "fairshare";
+
+/// Pause before a request is offered again while the actor is being restarted.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// How much later than the core's own deadline a caller stops waiting; only a dead actor makes it matter.
+const SLACK: Duration = Duration::from_millis(250);
+/// What a caller is told whose deadline passed while the actor was being restarted.
+const AFTER_RESTART: Duration = Duration::from_secs(1);
+
+/// Why no seat was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSeat {
+    /// The queue said no.
+    Refused(Refusal),
+    /// The actor's mailbox is full.
+    Overloaded,
+    /// A contained fault; the same request would pass now.
+    Restarting,
+}
+
+/// How handlers reach the scheduler.
+#[derive(Clone, Debug)]
+pub struct Fairshare {
+    desk: Arc<Desk>,
+    actor: Arc<Supervised<FairshareActor>>,
+    clock: Clock,
+}
+
+impl Fairshare {
+    /// Starts the actor on `arbiter`; its mailbox holds `mailbox` messages.
+    pub fn start(arbiter: &Arbiter, clock: Clock, settings: Settings, mailbox: usize) -> Self {
+        let desk = Arc::new(Desk::new(clock, settings));
+        let actor = Arc::new(Supervised::new(NAME));
+        let owned = Arc::clone(&desk);
+        actor.run(arbiter, move |line| FairshareActor::new(Arc::clone(&owned), mailbox, line));
+        Self { desk, actor, clock }
+    }
+
+    /// A seat for `demand`: at once if a slot is free and nobody waits, else in its turn. Dropping the future
+    /// leaves the queue.
+    pub async fn admit(&self, demand: Demand) -> Result<Seat, NoSeat> {
+        let give_up = demand.deadline.map(|at| self.clock.instant(at) + SLACK);
+        loop {
+            let approach = match self.desk.try_seat(&demand) {
+                Ok(Try::Seated(seat)) => return Ok(seat),
+                Ok(Try::Approach(approach)) => approach,
+                Err(Contained(_)) => return Err(NoSeat::Restarting),
+            };
+            if let Some(answer) = self.wait(demand.clone(), approach, give_up).await {
+                return answer;
+            }
+            if give_up.is_some_and(|at| Instant::now() >= at) {
+                return Err(NoSeat::Restarting);
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Waits in the queue. `None`: the actor or the core was restarted, offer the request again.
+    async fn wait(
+        &self,
+        demand: Demand,
+        approach: Approach,
+        give_up: Option<Instant>,
+    ) -> Option<Result<Seat, NoSeat>> {
+        // `answer` is dropped before `place`: a waiter that left is seen as gone before its place is looked up.
+        let mut place = WaitPlace::new(Arc::clone(&self.desk), self.desk.next_waiter());
+        let (reply, answer) = oneshot::channel::<Reply>();
+        let message = Admit { demand, waiter: place.waiter(), reply, approach };
+        match self.actor.try_send(message) {
+            Ok(()) => {}
+            Err(Undelivered::Full) => return Some(Err(NoSeat::Overloaded)),
+            Err(Undelivered::Restarting) => return None,
+        }
+        let answer = match give_up {
+            Some(at) => match timeout_at(at, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let refusal = Refusal::Timeout { retry_after: AFTER_RESTART };
+                    return Some(Err(NoSeat::Refused(refusal)));
+                }
+            },
+            None => answer.await,
+        };
+        place.left_by_answer();
+        answer.ok().map(|reply| reply.map_err(NoSeat::Refused))
+    }
+
+    /// Applies changes of weights, caps and capacity; they hold from the next grant on.
+    pub async fn reconfigure(&self, changes: Vec<Change>) -> Result<(), Undelivered> {
+        loop {
+            match self.actor.send(Reconfigure(changes.clone())).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Contained(_))) | Err(Undelivered::Restarting) => sleep(RETRY_PAUSE).await,
+                Err(Undelivered::Full) => return Err(Undelivered::Full),
+            }
+        }
+    }
+
+    /// The state of the queue, for views and gauges. `None` after a contained fault.
+    pub fn dump(&self) -> Option<Dump> {
+        self.desk.dump()
+    }
+
+    /// Requests that hold a seat.
+    pub fn in_flight(&self) -> u32 {
+        self.desk.in_flight()
+    }
+
+    /// Contained faults and restarts since the start.
+    pub fn restarts(&self) -> u64 {
+        self.desk.restarts() + self.actor.restarts()
+    }
+
+    /// Messages on their way to the actor.
+    pub fn mailbox_depth(&self) -> u32 {
+        self.desk.approaching()
+    }
+
+    /// Makes the next core call panic. For tests.
+    #[doc(hidden)]
+    pub fn plant_fault(&self) {
+        self.desk.plant_fault();
+    }
+
+    /// Kills the actor. For tests.
+    #[doc(hidden)]
+    pub fn crash(&self) -> Result<(), Undelivered> {
+        self.actor.try_send(Crash)
+    }
+}

@@ -1,0 +1,95 @@
+//! The actor: queues what arrives through its mailbox, keeps the alarm for deadlines, applies configuration.
+
+use super::desk::{Approach, Change, Desk, Reply};
+use crate::cell::Contained;
+use crate::supervise::{Crash, Lifeline};
+use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
+use obleth_core::fair_queue::Demand;
+use obleth_core::moment::Moment;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Queue this request and answer through `reply`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Admit {
+    pub demand: Demand,
+    pub waiter: u64,
+    pub reply: oneshot::Sender<Reply>,
+    pub approach: Approach,
+}
+
+/// Apply these changes.
+#[derive(Message)]
+#[rtype(result = "Result<(), Contained>")]
+pub(super) struct Reconfigure(pub Vec<Change>);
+
+/// The scheduler's actor.
+pub(super) struct FairshareActor {
+    desk: Arc<Desk>,
+    mailbox: usize,
+    /// The timer that runs, and when it is due.
+    alarm: Option<(SpawnHandle, Moment)>,
+    _line: Lifeline,
+}
+
+impl FairshareActor {
+    pub(super) const fn new(desk: Arc<Desk>, mailbox: usize, line: Lifeline) -> Self {
+        Self { desk, mailbox, alarm: None, _line: line }
+    }
+
+    /// Sets the alarm to the next deadline, unless an alarm that is early enough runs already.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.desk.next_wakeup() else {
+            return;
+        };
+        match self.alarm {
+            Some((_, at)) if at <= due => return,
+            Some((timer, _)) => {
+                ctx.cancel_future(timer);
+            }
+            None => {}
+        }
+        let pause = due.since(self.desk.now());
+        let timer = ctx.run_later(pause, |actor, ctx| {
+            actor.alarm = None;
+            actor.desk.expire();
+            actor.arm(ctx);
+        });
+        self.alarm = Some((timer, due));
+    }
+}
+
+impl Actor for FairshareActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.mailbox);
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Admit> for FairshareActor {
+    type Result = ();
+
+    fn handle(&mut self, admit: Admit, ctx: &mut Self::Context) {
+        self.desk.enqueue(admit.demand, admit.waiter, admit.reply, admit.approach);
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Reconfigure> for FairshareActor {
+    type Result = Result<(), Contained>;
+
+    fn handle(&mut self, Reconfigure(changes): Reconfigure, _: &mut Self::Context) -> Self::Result {
+        self.desk.reconfigure(&changes)
+    }
+}
+
+impl Handler<Crash> for FairshareActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        std::panic::resume_unwind(Box::new("planted crash"));
+    }
+}

@@ -1,0 +1,348 @@
+//! The fair queue with what lies around it: the waiters' reply channels and a record of each seat that is out.
+//!
+//! Grants are decided under the lock and handed over outside of it, because handing over can fail (the
+//! waiter has just left), which gives the slot back, which takes the lock.
+
+use crate::cell::{Cell, Contained, Heal};
+use crate::clock::Clock;
+use crate::guards::Seat;
+use obleth_core::fair_queue::{
+    Demand, Dump, Effect, FairQueue, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent,
+    TenantPlan, TicketId,
+};
+use obleth_core::ids::{ModelId, TenantId};
+use obleth_core::moment::Moment;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
+
+/// What a waiter hears.
+pub(super) type Reply = Result<Seat, Refusal>;
+
+/// A change of configuration.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    Slots(u32),
+    Group(GroupPlan),
+    Tenant(TenantPlan),
+    /// Queued requests are refused, running ones finish.
+    Suspend(TenantId),
+    Model(ModelPlan),
+    /// Queued requests are refused, running ones finish.
+    RemoveModel(ModelId),
+}
+
+struct Waiter {
+    /// The waiter's own number, by which it leaves.
+    number: u64,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// What the lock guards.
+struct Floor {
+    clock: Clock,
+    settings: Settings,
+    queue: FairQueue,
+    /// Each seat that is out, enough to rebuild the queue from.
+    seats: HashMap<TicketId, SeatRecord>,
+    waiting: HashMap<TicketId, Waiter>,
+    tickets: HashMap<u64, TicketId>,
+    /// Admission requests on their way through the mailbox. They count as waiting: nobody slips past them.
+    approaching: u32,
+}
+
+impl Heal for Floor {
+    fn heal(&mut self) {
+        let seats = self.seats.values().cloned();
+        self.queue = FairQueue::resume(self.settings.clone(), self.clock.now(), seats);
+        // Their callers see the channel close and offer the request again.
+        self.waiting.clear();
+        self.tickets.clear();
+    }
+}
+
+/// Answers to hand over once the lock is released.
+type Answers = Vec<(oneshot::Sender<Reply>, Result<Grant, Refusal>)>;
+
+impl Floor {
+    fn note_seat(&mut self, ticket: TicketId) {
+        if let Some(record) = self.queue.seat_record(ticket) {
+            self.seats.insert(ticket, record);
+        }
+    }
+
+    fn give_back(&mut self, now: Moment, ticket: TicketId, spent: Spent) {
+        self.seats.remove(&ticket);
+        self.queue.release(now, ticket, spent);
+    }
+
+    fn take_waiter(&mut self, ticket: TicketId) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&ticket)?;
+        self.tickets.remove(&waiter.number);
+        Some(waiter)
+    }
+
+    /// What the queue decided, for waiters that are still there.
+    fn answers(&mut self, now: Moment) -> Answers {
+        let mut answers = Answers::new();
+        while let Some(effect) = self.queue.poll_effect() {
+            match effect {
+                Effect::Grant(grant) => match self.take_waiter(grant.ticket) {
+                    Some(waiter) if !waiter.reply.is_closed() => {
+                        self.note_seat(grant.ticket);
+                        answers.push((waiter.reply, Ok(grant)));
+                    }
+                    _ => self.give_back(now, grant.ticket, Spent::Never),
+                },
+                Effect::Refuse { ticket, refusal } => {
+                    if let Some(waiter) = self.take_waiter(ticket) {
+                        answers.push((waiter.reply, Err(refusal)));
+                    }
+                }
+            }
+        }
+        answers
+    }
+
+    fn apply(&mut self, now: Moment, change: Change) {
+        match change {
+            Change::Slots(slots) => {
+                self.settings.slots = slots;
+                self.queue.set_slots(now, slots);
+            }
+            Change::Group(plan) => self.queue.set_group(now, plan),
+            Change::Tenant(plan) => self.queue.set_tenant(now, plan),
+            Change::Suspend(id) => self.queue.suspend_tenant(now, id),
+            Change::Model(plan) => self.queue.set_model(now, plan),
+            Change::RemoveModel(id) => self.queue.remove_model(now, id),
+        }
+    }
+}
+
+/// The scheduler's shared state.
+pub(crate) struct Desk {
+    cell: Cell<Floor>,
+    clock: Clock,
+    waiters: AtomicU64,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// What an attempt to be seated at once gave.
+pub(super) enum Try {
+    Seated(Seat),
+    Approach(Approach),
+}
+
+impl Desk {
+    pub(super) fn new(clock: Clock, settings: Settings) -> Self {
+        let floor = Floor {
+            clock,
+            queue: FairQueue::new(settings.clone()),
+            settings,
+            seats: HashMap::new(),
+            waiting: HashMap::new(),
+            tickets: HashMap::new(),
+            approaching: 0,
+        };
+        Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0) }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(super) fn next_waiter(&self) -> u64 {
+        self.waiters.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A seat if a slot is free and nobody waits or approaches; else the right to approach.
+    pub(super) fn try_seat(self: &Arc<Self>, demand: &Demand) -> Result<Try, Contained> {
+        let now = self.clock.now();
+        let (grant, answers) = self.cell.with(|floor| {
+            let free = floor.approaching == 0;
+            let grant = if free { floor.queue.try_seat(now, demand) } else { None };
+            match grant {
+                Some(grant) => floor.note_seat(grant.ticket),
+                None => floor.approaching += 1,
+            }
+            // The plans that came with the demand may have set others free.
+            (grant, floor.answers(now))
+        })?;
+        self.hand_over(answers);
+        Ok(match grant {
+            Some(grant) => Try::Seated(Seat::new(Arc::clone(self), grant)),
+            None => Try::Approach(Approach { desk: Arc::clone(self), on_its_way: true }),
+        })
+    }
+
+    /// Queues a request that arrived through the mailbox.
+    pub(super) fn enqueue(
+        self: &Arc<Self>,
+        demand: Demand,
+        number: u64,
+        reply: oneshot::Sender<Reply>,
+        mut approach: Approach,
+    ) {
+        let now = self.clock.now();
+        approach.on_its_way = false;
+        let mut reply = Some(reply);
+        let answers = self.cell.with(|floor| {
+            floor.approaching = floor.approaching.saturating_sub(1);
+            let Some(reply) = reply.take().filter(|reply| !reply.is_closed()) else {
+                return Answers::new();
+            };
+            match floor.queue.enqueue(now, demand) {
+                Ok(ticket) => {
+                    floor.waiting.insert(ticket, Waiter { number, reply });
+                    floor.tickets.insert(number, ticket);
+                    floor.answers(now)
+                }
+                Err(refusal) => {
+                    // The rule for a full queue may refuse others besides the newcomer.
+                    let mut answers = floor.answers(now);
+                    answers.push((reply, Err(refusal)));
+                    answers
+                }
+            }
+        });
+        match answers {
+            Ok(answers) => self.hand_over(answers),
+            // A planted or real fault before the count went down; the healed floor kept the count.
+            Err(Contained(_)) if reply.is_some() => self.arrived(),
+            Err(Contained(_)) => {}
+        }
+    }
+
+    /// Takes a waiter that left out of the queue. Nothing happens if it was answered meanwhile.
+    pub(crate) fn leave(self: &Arc<Self>, number: u64) {
+        self.change(|floor, now| {
+            if let Some(ticket) = floor.tickets.remove(&number) {
+                floor.waiting.remove(&ticket);
+                floor.queue.cancel(now, ticket);
+            }
+        });
+    }
+
+    /// Gives a seat back.
+    pub(crate) fn release(self: &Arc<Self>, ticket: TicketId, spent: Spent) {
+        self.change(|floor, now| floor.give_back(now, ticket, spent));
+    }
+
+    pub(crate) fn progress(&self, ticket: TicketId, prompt: u64, output: u64) {
+        let now = self.clock.now();
+        // A fault here costs nothing but this correction; the release settles to the truth.
+        let _ = self.cell.with(|floor| floor.queue.progress(now, ticket, prompt, output));
+    }
+
+    /// Refuses those whose deadline passed.
+    pub(super) fn expire(self: &Arc<Self>) {
+        self.change(|floor, now| floor.queue.expire(now));
+    }
+
+    pub(super) fn reconfigure(self: &Arc<Self>, changes: &[Change]) -> Result<(), Contained> {
+        let now = self.clock.now();
+        let answers = self.cell.with(|floor| {
+            changes.iter().for_each(|change| floor.apply(now, *change));
+            floor.answers(now)
+        })?;
+        self.hand_over(answers);
+        Ok(())
+    }
+
+    /// One change that must not be lost, and the grants it sets free. After a contained fault the healed
+    /// core gets it again.
+    fn change(self: &Arc<Self>, apply: impl Fn(&mut Floor, Moment)) {
+        let now = self.clock.now();
+        for _ in 0..3 {
+            let answers = self.cell.with(|floor| {
+                apply(floor, now);
+                floor.answers(now)
+            });
+            if let Ok(answers) = answers {
+                return self.hand_over(answers);
+            }
+        }
+    }
+
+    /// Hands grants and refusals to their waiters, and takes back the seats of those that have just left.
+    fn hand_over(self: &Arc<Self>, mut answers: Answers) {
+        while !answers.is_empty() {
+            let mut orphans = Vec::new();
+            for (reply, answer) in answers.drain(..) {
+                let answer = answer.map(|grant| Seat::new(Arc::clone(self), grant));
+                if let Err(Ok(seat)) = reply.send(answer) {
+                    orphans.push(seat.defuse());
+                }
+            }
+            if orphans.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            for _ in 0..3 {
+                let more = self.cell.with(|floor| {
+                    orphans.iter().for_each(|ticket| floor.give_back(now, *ticket, Spent::Never));
+                    floor.answers(now)
+                });
+                if let Ok(more) = more {
+                    answers = more;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn arrived(&self) {
+        let _ = self.cell.with(|floor| floor.approaching = floor.approaching.saturating_sub(1));
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Moment> {
+        self.cell.with(|floor| floor.queue.next_wakeup()).ok().flatten()
+    }
+
+    pub(super) fn dump(&self) -> Option<Dump> {
+        self.cell.with(|floor| floor.queue.dump()).ok()
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.cell.with(|floor| floor.queue.in_flight()).unwrap_or(0)
+    }
+
+    pub(super) fn approaching(&self) -> u32 {
+        self.cell.with(|floor| floor.approaching).unwrap_or(0)
+    }
+
+    pub(super) fn restarts(&self) -> u64 {
+        self.cell.restarts()
+    }
+
+    pub(super) fn plant_fault(&self) {
+        self.cell.plant_fault();
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let checked = self.cell.with(|floor| floor.queue.check());
+        assert!(matches!(checked, Ok(Ok(()))), "{checked:?}");
+    }
+}
+
+/// An admission request on its way to the actor. Dropped with a dead mailbox it no longer counts.
+pub(super) struct Approach {
+    desk: Arc<Desk>,
+    on_its_way: bool,
+}
+
+impl Drop for Approach {
+    fn drop(&mut self) {
+        if self.on_its_way {
+            self.desk.arrived();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What every request can reach: the handles of the actors, the configuration it needs, its worker's client.
+
+use crate::config::{Config, UpstreamConfig};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::AccessLog;
+use crate::upstream::Upstream;
+use arc_swap::ArcSwap;
+use obleth_actors::accounting::Accounting;
+use obleth_actors::admin::Admin;
+use obleth_actors::clock::Clock;
+use obleth_actors::fairshare::Fairshare;
+use obleth_actors::plans::Plans;
+use obleth_core::registry::{Pepper, Registry};
+use secrecy::SecretString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The handles of the actors.
+#[derive(Clone, Debug)]
+pub struct Handles {
+    pub fairshare: Fairshare,
+    pub accounting: Accounting,
+    pub admin: Admin,
+}
+
+/// Settings a request needs.
+#[derive(Debug)]
+pub struct Settings {
+    pub upstream: UpstreamConfig,
+    pub max_body_bytes: usize,
+    pub admission_timeout: Duration,
+    pub plans: Plans,
+    pub pepper: Option<Pepper>,
+    pub admin_token: SecretString,
+}
+
+impl Settings {
+    /// Those of `config`.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            upstream: config.upstream.clone(),
+            max_body_bytes: config.listen.max_body_bytes,
+            admission_timeout: config.admission.timeout,
+            plans: Plans { default_model_max_in_flight: config.admission.default_model_max_in_flight },
+            pepper: config.data.pepper.clone(),
+            admin_token: config.listen.admin_token.clone(),
+        }
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Gateway {
+    pub handles: Handles,
+    pub registry: Arc<ArcSwap<Registry>>,
+    pub settings: Settings,
+    pub lifecycle: Lifecycle,
+    pub metrics: Metrics,
+    pub access: AccessLog,
+    pub clock: Clock,
+    /// Authenticated requests that have not ended.
+    pub running: AtomicUsize,
+}
+
+impl Gateway {
+    /// Authenticated requests that have not ended, waiting ones included.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+}
+
+/// What one worker has for itself.
+#[derive(Debug)]
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    pub upstream: Upstream,
+    pub metrics: WorkerMetrics,
+}

@@ -1,0 +1,76 @@
+//! Configuration: environment variables, one group a file, every fault reported together.
+//!
+//! Values are read once at the start. A bad or contradictory value stops the start with one message that
+//! lists all of them (exit code 2); `obleth check-config` does only that.
+
+use std::fmt;
+
+mod admission;
+mod data;
+mod env;
+mod listen;
+mod upstream;
+
+pub use admission::AdmissionConfig;
+pub use data::DataConfig;
+pub use env::Env;
+pub use listen::ListenConfig;
+pub use upstream::UpstreamConfig;
+
+/// Everything the server needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: ListenConfig,
+    pub upstream: UpstreamConfig,
+    pub admission: AdmissionConfig,
+    pub data: DataConfig,
+    /// Set but unknown `OBLETH_` variables: most likely misspelt.
+    pub unknown: Vec<String>,
+}
+
+/// All faults of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} fault(s):", self.0.len())?;
+        self.0.iter().try_for_each(|fault| writeln!(f, "  - {fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl Config {
+    /// Reads the configuration from the process environment.
+    pub fn from_process() -> Result<Self, Faults> {
+        Self::read(Env::process())
+    }
+
+    /// Reads the configuration from `env`.
+    pub fn read(mut env: Env) -> Result<Self, Faults> {
+        let config = Self {
+            listen: ListenConfig::read(&mut env),
+            upstream: UpstreamConfig::read(&mut env),
+            admission: AdmissionConfig::read(&mut env),
+            data: DataConfig::read(&mut env),
+            unknown: env.unknown(),
+        };
+        match env.into_faults() {
+            faults if faults.is_empty() => Ok(config),
+            faults => Err(Faults(faults)),
+        }
+    }
+
+    /// The values in force, without secrets, for the log and `check-config`.
+    pub fn effective(&self) -> Vec<(&'static str, String)> {
+        let mut values = self.listen.effective();
+        values.extend(self.upstream.effective());
+        values.extend(self.admission.effective());
+        values.extend(self.data.effective());
+        values
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Slots, queues and waits.
+
+use super::Env;
+use std::time::Duration;
+
+/// How many requests run and wait.
+#[derive(Clone, Debug)]
+pub struct AdmissionConfig {
+    /// `OBLETH_GLOBAL_MAX_IN_FLIGHT`: slots.
+    pub slots: u32,
+    /// `OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT`: cap of a model that sets none.
+    pub default_model_max_in_flight: Option<u32>,
+    /// `OBLETH_ADMISSION_TIMEOUT_SECS`: longest wait in the queue.
+    pub timeout: Duration,
+    /// `OBLETH_TENANT_MAX_QUEUED`: queue length of a tenant that sets none.
+    pub tenant_max_queued: u32,
+    /// `OBLETH_MAX_QUEUED`: queue length of all tenants together.
+    pub max_queued: u32,
+}
+
+impl AdmissionConfig {
+    pub(super) fn read(env: &mut Env) -> Self {
+        let count = 1..=1_000_000;
+        Self {
+            slots: env.number("OBLETH_GLOBAL_MAX_IN_FLIGHT", 256, count.clone()),
+            default_model_max_in_flight: env
+                .optional_number("OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT", count.clone()),
+            timeout: Duration::from_secs(env.number("OBLETH_ADMISSION_TIMEOUT_SECS", 60, 1..=86_400)),
+            tenant_max_queued: env.number("OBLETH_TENANT_MAX_QUEUED", 1024, 0..=1_000_000),
+            max_queued: env.number("OBLETH_MAX_QUEUED", 16_384, count),
+        }
+    }
+
+    pub(super) fn effective(&self) -> Vec<(&'static str, String)> {
+        let cap = self.default_model_max_in_flight.map_or_else(|| "(none)".to_owned(), |cap| cap.to_string());
+        vec![
+            ("OBLETH_GLOBAL_MAX_IN_FLIGHT", self.slots.to_string()),
+            ("OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT", cap),
+            ("OBLETH_ADMISSION_TIMEOUT_SECS", self.timeout.as_secs().to_string()),
+            ("OBLETH_TENANT_MAX_QUEUED", self.tenant_max_queued.to_string()),
+            ("OBLETH_MAX_QUEUED", self.max_queued.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+const TOKEN: (&str, &str) = ("OBLETH_ADMIN_TOKEN", "a-token-of-enough-length");
+
+fn read(values: &[(&str, &str)]) -> Result<Config, Faults> {
+    Config::read(Env::of(values.iter().copied()))
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = read(&[TOKEN]).unwrap();
+    let effective: std::collections::BTreeMap<_, _> = config.effective().into_iter().collect();
+    for (name, value) in [
+        ("OBLETH_PROXY_LISTEN", "0.0.0.0:8080"),
+        ("OBLETH_ADMIN_LISTEN", "127.0.0.1:9090"),
+        ("OBLETH_METRICS_LISTEN", "127.0.0.1:9091"),
+        ("OBLETH_UPSTREAM_BASE_URL", "http://127.0.0.1:8081/v1"),
+        ("OBLETH_DATABASE_URL", "sqlite://obleth.db"),
+        ("OBLETH_GLOBAL_MAX_IN_FLIGHT", "256"),
+        ("OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT", "(none)"),
+        ("OBLETH_ADMISSION_TIMEOUT_SECS", "60"),
+        ("OBLETH_TENANT_MAX_QUEUED", "1024"),
+        ("OBLETH_MAX_QUEUED", "16384"),
+        ("OBLETH_FORWARD_AUTHORIZATION", "true"),
+        ("OBLETH_UPSTREAM_TIMEOUT_SECS", "300"),
+        ("OBLETH_UPSTREAM_IDLE_TIMEOUT_SECS", "120"),
+        ("OBLETH_SHUTDOWN_GRACE_SECS", "30"),
+        ("OBLETH_MAX_BODY_BYTES", "67108864"),
+    ] {
+        assert_eq!(effective.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn all_faults_are_reported_together() {
+    let Faults(faults) = read(&[
+        ("OBLETH_ADMIN_TOKEN", "short"),
+        ("OBLETH_PROXY_LISTEN", "nowhere"),
+        ("OBLETH_ADMIN_LISTEN", "127.0.0.1:9000"),
+        ("OBLETH_METRICS_LISTEN", "0.0.0.0:9000"),
+        ("OBLETH_UPSTREAM_BASE_URL", "ftp://x"),
+        ("OBLETH_GLOBAL_MAX_IN_FLIGHT", "0"),
+        ("OBLETH_FORWARD_AUTHORIZATION", "maybe"),
+        ("OBLETH_DATABASE_URL", "mysql://root:hunter2@db/x"),
+        ("OBLETH_ENCRYPTION_KEY", "c2hvcnQ="),
+    ])
+    .unwrap_err();
+    for name in [
+        "OBLETH_ADMIN_TOKEN",
+        "OBLETH_PROXY_LISTEN",
+        "two listeners",
+        "OBLETH_UPSTREAM_BASE_URL",
+        "OBLETH_GLOBAL_MAX_IN_FLIGHT",
+        "OBLETH_FORWARD_AUTHORIZATION",
+        "OBLETH_DATABASE_URL",
+        "OBLETH_ENCRYPTION_KEY",
+    ] {
+        assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} in {faults:?}");
+    }
+    assert_eq!(faults.len(), 8, "{faults:?}");
+    assert!(!faults.iter().any(|fault| fault.contains("hunter2")), "a fault must not show a password");
+}
+
+#[test]
+fn postgres_needs_an_encryption_key() {
+    let url = ("OBLETH_DATABASE_URL", "postgres://u:hunter2@db/obleth");
+    let Faults(faults) = read(&[TOKEN, url]).unwrap_err();
+    assert_eq!(faults, ["OBLETH_ENCRYPTION_KEY is required with a PostgreSQL database"]);
+    let key = ("OBLETH_ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let config = read(&[TOKEN, url, key]).unwrap();
+    let shown = format!("{:?} {config:?}", config.effective());
+    assert!(!shown.contains("hunter2") && !shown.contains("a-token-of-enough-length"), "{shown}");
+}
+
+#[test]
+fn a_misspelt_variable_is_noticed() {
+    let config = read(&[TOKEN, ("OBLETH_PROXY_LISTN", "x"), ("OBLETH_TEST_POSTGRES_URL", "x")]).unwrap();
+    assert_eq!(config.unknown, ["OBLETH_PROXY_LISTN"]);
+}

@@ -1,0 +1,172 @@
+//! Every refusal and failure of the gateway: one line an error code, and the one place that renders them.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The header that names a request.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $status:literal $name:literal $kind:literal;)*) => {
+        /// An error code of contract §2 or §3.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            /// The HTTP status.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$code => $status,)* }
+            }
+
+            /// `error.code`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$code => $name,)* }
+            }
+
+            /// `error.type`.
+            pub const fn kind(self) -> &'static str {
+                match self { $(Self::$code => $kind,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequest = 400 "invalid_request" "invalid_request_error";
+    ModelRequired = 400 "model_required" "invalid_request_error";
+    ContextLengthExceeded = 400 "context_length_exceeded" "invalid_request_error";
+    InvalidApiKey = 401 "invalid_api_key" "authentication_error";
+    Unauthorized = 401 "unauthorized" "authentication_error";
+    KeyDisabled = 403 "key_disabled" "permission_error";
+    KeyExpired = 403 "key_expired" "permission_error";
+    TenantSuspended = 403 "tenant_suspended" "permission_error";
+    ModelNotAllowed = 403 "model_not_allowed" "permission_error";
+    ModelDisabled = 403 "model_disabled" "permission_error";
+    ModelNotFound = 404 "model_not_found" "invalid_request_error";
+    NotFound = 404 "not_found" "invalid_request_error";
+    MethodNotAllowed = 405 "method_not_allowed" "invalid_request_error";
+    Conflict = 409 "conflict" "invalid_request_error";
+    StaleVersion = 409 "stale_version" "invalid_request_error";
+    BodyTooLarge = 413 "body_too_large" "invalid_request_error";
+    TenantQueueFull = 429 "tenant_queue_full" "rate_limit_error";
+    /// Ledger only.
+    ClientLeft = 499 "client_left" "client_error";
+    Internal = 500 "internal_error" "server_error";
+    UpstreamUnreachable = 502 "upstream_unreachable" "upstream_error";
+    UpstreamError = 502 "upstream_error" "upstream_error";
+    UpstreamTruncated = 502 "upstream_truncated" "upstream_error";
+    UpstreamAuth = 502 "upstream_auth" "upstream_error";
+    AdmissionTimeout = 503 "admission_timeout" "overloaded_error";
+    Overloaded = 503 "overloaded" "overloaded_error";
+    Restarting = 503 "restarting" "server_error";
+    Draining = 503 "draining" "server_error";
+    StoreUnavailable = 503 "store_unavailable" "server_error";
+    UpstreamTimeout = 504 "upstream_timeout" "upstream_error";
+}
+
+/// A typed error on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub code: Code,
+    /// For people. Never holds a key, a prompt or a body.
+    pub message: Cow<'static, str>,
+    /// The field at fault.
+    pub param: Option<Cow<'static, str>>,
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    /// An error of this code.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        // A 503 always says when to come back.
+        let retry_after = (code.status() == 503).then_some(Duration::from_secs(1));
+        Self { code, message: message.into(), param: None, retry_after }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn at(self, param: impl Into<Cow<'static, str>>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The error as an answer.
+    pub fn respond(&self, request_id: &str) -> HttpResponse {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = HttpResponse::build(status);
+        if let Ok(value) = HeaderValue::from_str(request_id) {
+            answer.insert_header((X_REQUEST_ID, value));
+        }
+        if let Some(wait) = self.retry_after {
+            answer.insert_header((RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        }
+        if self.code == Code::BodyTooLarge {
+            // What the client still sends is not read; the connection cannot be used again.
+            answer.force_close();
+        }
+        answer.json(Envelope { error: self.detail(request_id) })
+    }
+
+    fn detail<'a>(&'a self, request_id: &'a str) -> Detail<'a> {
+        Detail {
+            message: &self.message,
+            kind: self.code.kind(),
+            code: self.code.name(),
+            param: self.param.as_deref(),
+            source: "gateway",
+            request_id,
+        }
+    }
+}
+
+/// Seconds, rounded up, at least one: `retry-after` has no fractions, and zero would mean "now".
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Detail<'a>,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    code: &'a str,
+    param: Option<&'a str>,
+    source: &'a str,
+    request_id: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_and_never_zero() {
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(3)), 3);
+    }
+
+    #[test]
+    fn every_503_says_when_to_come_back() {
+        for code in [Code::Overloaded, Code::Draining, Code::Restarting, Code::StoreUnavailable] {
+            let answer = Fault::new(code, "x").respond("id");
+            assert!(answer.headers().contains_key(RETRY_AFTER), "{code:?}");
+        }
+    }
+}

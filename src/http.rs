@@ -1,0 +1,7 @@
+//! HTTP handlers: parse, call, render.
+
+pub mod admin;
+pub mod data;
+pub mod health;
+pub mod models;
+pub mod root_span;

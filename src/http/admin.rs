@@ -1,0 +1,239 @@
+//! The management API, `/api/v1/...`: its routing table, its access, and how results become answers.
+
+use crate::app::Worker;
+use crate::error::{Code, Fault, X_REQUEST_ID};
+use crate::pipeline::request_id_of;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+use bytes::Bytes;
+use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq;
+
+mod groups;
+mod keys;
+mod models;
+mod tenants;
+mod usage;
+
+/// Largest body of a management call.
+const BODY_MAX: usize = 1 << 20;
+
+/// All routes.
+pub fn routes(config: &mut ServiceConfig) {
+    let api = web::scope("/api/v1")
+        .wrap(from_fn(guard))
+        .service(resource("/models", [web::get().to(models::list), web::post().to(models::create)]))
+        .service(resource(
+            "/models/{name:.+}",
+            [
+                web::get().to(models::one),
+                web::patch().to(models::patch),
+                web::put().to(models::put),
+                web::delete().to(models::delete),
+            ],
+        ))
+        .service(resource("/tenants", [web::get().to(tenants::list), web::post().to(tenants::create)]))
+        .service(resource(
+            "/tenants/{id}/keys",
+            [web::get().to(keys::of_tenant), web::post().to(keys::create)],
+        ))
+        .service(resource(
+            "/tenants/{id}",
+            [web::get().to(tenants::one), web::patch().to(tenants::patch), web::delete().to(tenants::delete)],
+        ))
+        .service(resource("/keys", [web::get().to(keys::list)]))
+        .service(resource("/keys/{id}/rotate", [web::post().to(keys::rotate)]))
+        .service(resource(
+            "/keys/{id}",
+            [web::get().to(keys::one), web::patch().to(keys::patch), web::delete().to(keys::delete)],
+        ))
+        .service(resource("/groups", [web::get().to(groups::list), web::post().to(groups::create)]))
+        .service(resource(
+            "/groups/{name:.+}",
+            [web::get().to(groups::one), web::patch().to(groups::patch), web::delete().to(groups::delete)],
+        ))
+        .service(resource("/usage/summary", [web::get().to(usage::summary)]))
+        .service(resource("/usage/logs", [web::get().to(usage::logs)]))
+        .service(resource("/usage/logs/{request_id:.+}", [web::get().to(usage::log)]))
+        .service(resource("/version", [web::get().to(version)]))
+        .default_service(web::to(not_found));
+    config.service(api);
+}
+
+/// A resource with these routes; another method is a 405 in our envelope.
+fn resource(path: &'static str, routes: impl IntoIterator<Item = Route>) -> Resource {
+    let resource = routes.into_iter().fold(web::resource(path), Resource::route);
+    resource.default_service(web::to(wrong_method))
+}
+
+async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    refuse(&request, &Fault::new(Code::MethodNotAllowed, "this route does not answer this method"))
+}
+
+/// Any path that is not ours.
+pub async fn not_found(request: HttpRequest) -> HttpResponse {
+    refuse(&request, &Fault::new(Code::NotFound, "there is no such route"))
+}
+
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+}
+
+async fn version(request: HttpRequest) -> HttpResponse {
+    ok(&request, &Version { version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Lets only the holder of the admin token in.
+async fn guard(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let allowed = request.app_data::<Data<Worker>>().is_some_and(|worker| {
+        let expected = worker.gateway.settings.admin_token.expose_secret().as_bytes();
+        let given = crate::pipeline::bearer(request.headers()).unwrap_or_default();
+        bool::from(given.as_bytes().ct_eq(expected))
+    });
+    if allowed {
+        return next.call(request).await;
+    }
+    let fault = Fault::new(Code::Unauthorized, "an admin token is required: Authorization: Bearer ...");
+    let mut answer = refuse(request.request(), &fault);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Ok(request.into_response(answer))
+}
+
+/// The body of a management call.
+pub(super) async fn body(payload: Payload) -> Result<Vec<u8>, Fault> {
+    match payload.to_bytes_limited(BODY_MAX).await {
+        Ok(Ok(bytes)) => Ok(Bytes::into(bytes)),
+        Ok(Err(_)) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
+        Err(_) => Err(Fault::new(Code::BodyTooLarge, format!("the body is larger than {BODY_MAX} bytes"))),
+    }
+}
+
+/// The query's parameters; an unknown or repeated one is refused.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Fault> {
+    let parsed = web::Query::<T>::from_query(request.query_string());
+    parsed.map(web::Query::into_inner).map_err(|error| Fault::new(Code::InvalidRequest, error.to_string()))
+}
+
+/// `limit` and `cursor`.
+pub(super) fn window(limit: Option<&str>, cursor: Option<&str>) -> Result<Window, Fault> {
+    Window::new(limit, cursor).map_err(|error| fault_of(&error.into()))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Paging {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// The window of a list that takes no filters.
+pub(super) fn paging(request: &HttpRequest) -> Result<Window, Fault> {
+    let paging: Paging = query(request)?;
+    window(paging.limit.as_deref(), paging.cursor.as_deref())
+}
+
+/// An admin error as a fault.
+pub(super) fn fault_of(error: &AdminError) -> Fault {
+    let text = error.to_string();
+    match error {
+        AdminError::Invalid(field) if field.field.is_empty() => Fault::new(Code::InvalidRequest, text),
+        AdminError::Invalid(field) => Fault::new(Code::InvalidRequest, text).at(field.field.clone()),
+        AdminError::NotFound(_) => Fault::new(Code::NotFound, text),
+        AdminError::Conflict(field, _) => Fault::new(Code::Conflict, text).at(*field),
+        AdminError::Stale => Fault::new(Code::StaleVersion, text).at("version"),
+        AdminError::StoreAway => Fault::new(Code::StoreUnavailable, text),
+        AdminError::Restarting => Fault::new(Code::Restarting, text),
+        AdminError::Overloaded => Fault::new(Code::Overloaded, text),
+        AdminError::Sealed(_) | AdminError::Internal => Fault::new(Code::Internal, text),
+    }
+}
+
+fn refuse(request: &HttpRequest, fault: &Fault) -> HttpResponse {
+    fault.respond(&request_id_of(request.headers()))
+}
+
+fn json(request: &HttpRequest, status: StatusCode, value: &impl Serialize) -> HttpResponse {
+    let mut answer = HttpResponse::build(status).json(value);
+    if let Ok(id) = HeaderValue::from_str(&request_id_of(request.headers())) {
+        answer.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    // What an operator reads is current, and may hold a secret that is shown once.
+    answer
+        .headers_mut()
+        .insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store"));
+    answer
+}
+
+pub(super) fn ok(request: &HttpRequest, value: &impl Serialize) -> HttpResponse {
+    json(request, StatusCode::OK, value)
+}
+
+/// Answers a read.
+pub(super) fn shown<T: Serialize>(request: &HttpRequest, read: Result<T, AdminError>) -> HttpResponse {
+    match read {
+        Ok(value) => ok(request, &value),
+        Err(error) => refuse(request, &fault_of(&error)),
+    }
+}
+
+/// Answers a list whose window may be wrong.
+pub(super) async fn listed<T: Serialize, F>(
+    request: &HttpRequest,
+    window: Result<Window, Fault>,
+    read: impl FnOnce(Window) -> F,
+) -> HttpResponse
+where
+    F: Future<Output = Result<Page<T>, AdminError>>,
+{
+    match window {
+        Ok(window) => shown(request, read(window).await),
+        Err(fault) => refuse(request, &fault),
+    }
+}
+
+/// Does a write and answers it; `created` is the status of what it makes.
+pub(super) async fn write(
+    worker: &Worker,
+    request: &HttpRequest,
+    write: Write,
+    success: StatusCode,
+) -> HttpResponse {
+    match worker.gateway.handles.admin.write(write).await {
+        Ok(Written::Model(view)) => json(request, success, &view),
+        Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &view),
+        Ok(Written::Tenant(view)) => json(request, success, &view),
+        Ok(Written::Key(view)) => json(request, success, &view),
+        Ok(Written::KeyWithSecret(view)) => json(request, success, &view),
+        Ok(Written::Group(view)) => json(request, success, &view),
+        Ok(Written::Deleted) => HttpResponse::NoContent()
+            .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
+            .finish(),
+        Err(error) => refuse(request, &fault_of(&error)),
+    }
+}
+
+/// The same for a write with a body.
+pub(super) async fn write_body(
+    worker: &Worker,
+    request: &HttpRequest,
+    payload: Payload,
+    make: impl FnOnce(Vec<u8>) -> Write,
+    success: StatusCode,
+) -> HttpResponse {
+    match body(payload).await {
+        Ok(body) => write(worker, request, make(body), success).await,
+        Err(fault) => refuse(request, &fault),
+    }
+}

@@ -1,0 +1,35 @@
+//! `/groups`.
+
+use super::{listed, paging, shown, write, write_body};
+use crate::app::Worker;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use obleth_actors::admin::Write;
+
+pub async fn list(worker: Data<Worker>, request: HttpRequest) -> HttpResponse {
+    let admin = &worker.gateway.handles.admin;
+    listed(&request, paging(&request), |window| admin.groups(window)).await
+}
+
+pub async fn one(worker: Data<Worker>, request: HttpRequest, name: Path<String>) -> HttpResponse {
+    shown(&request, worker.gateway.handles.admin.group(&name).await)
+}
+
+pub async fn create(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    write_body(&worker, &request, payload, Write::CreateGroup, StatusCode::CREATED).await
+}
+
+pub async fn patch(
+    worker: Data<Worker>,
+    request: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> HttpResponse {
+    let make = |body| Write::PatchGroup(name.into_inner(), body);
+    write_body(&worker, &request, payload, make, StatusCode::OK).await
+}
+
+pub async fn delete(worker: Data<Worker>, request: HttpRequest, name: Path<String>) -> HttpResponse {
+    write(&worker, &request, Write::DeleteGroup(name.into_inner()), StatusCode::NO_CONTENT).await
+}

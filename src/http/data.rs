@@ -1,0 +1,45 @@
+//! The data plane's one entry: by raw path and method to the pipeline or a small handler.
+
+use super::{health, models};
+use crate::app::Worker;
+use crate::error::{Code, Fault};
+use crate::lifecycle::Phase;
+use crate::pipeline::{self, request_id_of};
+use crate::routes::DataRoute;
+use actix_web::http::header::{ALLOW, CONNECTION, HeaderValue};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+
+/// Answers a request on the data plane.
+pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let path = request.uri().path().to_owned();
+    let route = DataRoute::of(&path);
+    if let Some(method) = route.method().filter(|method| request.method().as_str() != *method) {
+        return wrong_method(&request, method);
+    }
+    let phase = worker.gateway.lifecycle.phase();
+    let closing = phase >= Phase::Closing;
+    let mut answer = match route {
+        DataRoute::Health => health::health(),
+        DataRoute::Ready => health::ready(&worker.gateway),
+        DataRoute::Unknown => {
+            Fault::new(Code::NotFound, "there is no such route").respond(&request_id_of(request.headers()))
+        }
+        _ if phase >= Phase::Draining => Fault::new(Code::Draining, "the gateway is shutting down")
+            .respond(&request_id_of(request.headers())),
+        DataRoute::Model(route) => pipeline::run(worker, request, payload.into_inner(), route).await,
+        DataRoute::Models => models::list(&worker, &request),
+        DataRoute::OneModel(name) => models::one(&worker, &request, name),
+    };
+    if closing {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+    let fault = Fault::new(Code::MethodNotAllowed, format!("this route answers {allowed}"));
+    let mut answer = fault.respond(&request_id_of(request.headers()));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}

@@ -1,0 +1,51 @@
+//! The way of a request on a model route, as a list of stages. Each takes the proof of the one before, so
+//! that none can be skipped: `Caller` → `Target` → `Pass` → `Answer` → the answer to the client.
+
+use crate::app::Worker;
+use crate::error::Fault;
+use crate::wire::Route;
+use actix_web::dev::Payload;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+
+mod admit;
+mod arrival;
+mod authenticate;
+mod collect;
+mod forward;
+mod headers;
+mod meter;
+mod record;
+mod resolve;
+mod settle;
+mod stream;
+
+pub use arrival::{Arrival, request_id_of};
+pub use authenticate::{Caller, authenticate, bearer};
+use forward::Answer;
+use record::Record;
+
+/// Runs one request. Every ending after authentication leaves one row in the ledger.
+pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, route: Route) -> HttpResponse {
+    let arrival = Arrival::of(&worker, &request, route);
+    let caller = match authenticate(&worker.gateway, request.headers(), arrival.unix_micros) {
+        Ok(caller) => caller,
+        Err(fault) => return arrival.refuse(&worker, &fault),
+    };
+    let mut record = Record::open(Data::clone(&worker), arrival, caller);
+    match stages(&worker, &mut record, &request, payload).await {
+        Ok(answer) => meter::meter(record, answer).await,
+        Err(fault) => record.refuse(&fault),
+    }
+}
+
+async fn stages(
+    worker: &Worker,
+    record: &mut Record,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Answer, Fault> {
+    let target = resolve::resolve(worker, record, request, payload).await?;
+    let pass = admit::admit(worker, record, &target).await?;
+    forward::forward(worker, record, request, target, pass).await
+}

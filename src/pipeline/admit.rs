@@ -1,0 +1,92 @@
+//! A seat: at once, after a wait in the fair queue, or a typed refusal.
+
+use super::record::Record;
+use super::resolve::Target;
+use crate::app::Worker;
+use crate::error::{Code, Fault};
+use crate::lifecycle::Interrupted;
+use crate::wire::Route;
+use obleth_actors::fairshare::NoSeat;
+use obleth_actors::guards::Seat;
+use obleth_core::fair_queue::{Demand, Refusal};
+use obleth_core::ledger::Admission;
+
+/// The right to go upstream.
+#[derive(Debug)]
+pub(super) enum Pass {
+    Seated(Seat),
+    /// The route costs the upstream nothing worth a seat.
+    Free,
+}
+
+/// Waits for a seat.
+pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
+    let gateway = &worker.gateway;
+    if !gateway.handles.accounting.has_room() {
+        return Err(Fault::new(Code::StoreUnavailable, "the ledger cannot take more requests now"));
+    }
+    if record.arrival.route == Route::CountTokens {
+        return Ok(Pass::Free);
+    }
+    let demand = demand(worker, record, target)?;
+    let asked = record.now();
+    let admitted = gateway.lifecycle.watch(None, gateway.handles.fairshare.admit(demand)).await;
+    match admitted {
+        Ok(Ok(seat)) => {
+            record.timing.queued = seat.waited();
+            record.admission = if seat.queued() { Admission::Queued } else { Admission::Fast };
+            record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
+            Ok(Pass::Seated(seat))
+        }
+        Ok(Err(refused)) => {
+            record.timing.queued = record.now().since(asked);
+            Err(fault_of(refused))
+        }
+        Err(Interrupted::Cut | Interrupted::TimedOut) => {
+            record.timing.queued = record.now().since(asked);
+            Err(Fault::new(Code::Draining, "the gateway is shutting down"))
+        }
+    }
+}
+
+fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, Fault> {
+    let gateway = &worker.gateway;
+    let registry = gateway.registry.load();
+    let tenant = gateway.settings.plans.tenant(&registry, &record.caller.tenant);
+    let key = &record.caller.key;
+    let bound = target.request.output_bound().or(target.model.max_output_tokens);
+    let generates = record.arrival.route.generates();
+    Ok(Demand {
+        tenant: tenant.ok_or_else(|| Fault::new(Code::Restarting, "the tenant's group is not known"))?,
+        model: gateway.settings.plans.model(&target.model),
+        key: key.max_in_flight.map(|cap| (key.id, cap)),
+        prompt_tokens: record.prompt_tokens(),
+        max_output_tokens: if generates { bound } else { Some(0) },
+        answers: u32::try_from(target.request.answers()).unwrap_or(u32::MAX),
+        deadline: Some(record.arrival.at + gateway.settings.admission_timeout),
+    })
+}
+
+fn fault_of(refused: NoSeat) -> Fault {
+    match refused {
+        NoSeat::Refused(Refusal::TenantQueueFull { retry_after }) => {
+            Fault::new(Code::TenantQueueFull, "this tenant has too many requests waiting")
+                .retry_after(retry_after)
+        }
+        NoSeat::Refused(Refusal::Heaviest { retry_after }) => {
+            Fault::new(Code::TenantQueueFull, "the queue is full, and this tenant is the heaviest in it")
+                .retry_after(retry_after)
+        }
+        NoSeat::Refused(Refusal::QueueFull { retry_after }) => {
+            Fault::new(Code::Overloaded, "the queue is full").retry_after(retry_after)
+        }
+        NoSeat::Refused(Refusal::Timeout { retry_after }) => {
+            Fault::new(Code::AdmissionTimeout, "no slot became free in time").retry_after(retry_after)
+        }
+        NoSeat::Refused(Refusal::Suspended) => {
+            Fault::new(Code::TenantSuspended, "the tenant was suspended, or the model removed, meanwhile")
+        }
+        NoSeat::Overloaded => Fault::new(Code::Overloaded, "too many requests arrive at once"),
+        NoSeat::Restarting => Fault::new(Code::Restarting, "the scheduler was restarted after a fault"),
+    }
+}

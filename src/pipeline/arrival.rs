@@ -1,0 +1,61 @@
+//! A request as it came in.
+
+use crate::app::Worker;
+use crate::error::{Fault, X_REQUEST_ID};
+use crate::wire::Route;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse};
+use obleth_actors::clock::unix_micros;
+use obleth_core::ledger::Admission;
+use obleth_core::moment::Moment;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Longest `x-request-id` and `x-session-id` that is kept.
+const ID_MAX: usize = 128;
+
+/// When and how a request came.
+#[derive(Debug)]
+pub struct Arrival {
+    pub at: Moment,
+    /// The same as Unix time.
+    pub unix_micros: i64,
+    pub request_id: Arc<str>,
+    /// `x-session-id`: for the ledger alone.
+    pub session_id: Option<Arc<str>>,
+    pub route: Route,
+}
+
+impl Arrival {
+    /// The arrival of `request` on `route`, now.
+    pub fn of(worker: &Worker, request: &HttpRequest, route: Route) -> Self {
+        Self {
+            at: worker.gateway.clock.now(),
+            unix_micros: unix_micros(),
+            request_id: request_id_of(request.headers()),
+            session_id: clean(request.headers(), "x-session-id").map(Arc::from),
+            route,
+        }
+    }
+
+    /// Answers a request that was not authenticated: counted, but no row.
+    pub fn refuse(&self, worker: &Worker, fault: &Fault) -> HttpResponse {
+        worker.metrics.request(self.route.label(), fault.code.status(), Admission::None);
+        fault.respond(&self.request_id)
+    }
+}
+
+/// The client's `x-request-id` if it is fit to be one, else a new one.
+pub fn request_id_of(headers: &HeaderMap) -> Arc<str> {
+    match clean(headers, X_REQUEST_ID.as_str()) {
+        Some(id) => Arc::from(id),
+        None => Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+    }
+}
+
+/// A header of 1 to 128 visible ASCII characters.
+fn clean<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
+    let fit = !value.is_empty() && value.len() <= ID_MAX && value.bytes().all(|byte| byte.is_ascii_graphic());
+    fit.then_some(value)
+}

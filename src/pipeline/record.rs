@@ -1,0 +1,119 @@
+//! The record of a request: what will be its ledger row, and its seat while it has one.
+//!
+//! Is: the one owner of both from authentication to the end. Dropped open, the client has left: that is one
+//! of the endings. Invariant: each record is settled exactly once.
+
+use super::arrival::Arrival;
+use super::authenticate::Caller;
+use super::settle::{self, Ending};
+use crate::app::Worker;
+use crate::error::Fault;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use obleth_actors::guards::Seat;
+use obleth_core::ledger::Admission;
+use obleth_core::moment::Moment;
+use obleth_core::registry::Model;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What the request turned out to ask.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub model: Arc<Model>,
+    pub stream: bool,
+    /// Estimate of the prompt, in tokens.
+    pub prompt_tokens: u64,
+    pub bytes_in: u64,
+}
+
+/// When the stages ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timing {
+    /// Time in the queue.
+    pub queued: Duration,
+    /// The request was sent upstream.
+    pub sent: Option<Moment>,
+    /// The first byte of the answer's body came.
+    pub first_byte: Option<Moment>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub worker: Data<Worker>,
+    pub arrival: Arrival,
+    pub caller: Caller,
+    pub asked: Option<Asked>,
+    pub admission: Admission,
+    pub seat: Option<Seat>,
+    /// Forecast of prompt and answer at the grant.
+    pub estimated_tokens: u64,
+    pub timing: Timing,
+    pub target_pod: Option<Arc<str>>,
+    open: bool,
+}
+
+impl Record {
+    pub fn open(worker: Data<Worker>, arrival: Arrival, caller: Caller) -> Self {
+        worker.gateway.running.fetch_add(1, Ordering::AcqRel);
+        Self {
+            worker,
+            arrival,
+            caller,
+            asked: None,
+            admission: Admission::None,
+            seat: None,
+            estimated_tokens: 0,
+            timing: Timing::default(),
+            target_pod: None,
+            open: true,
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        self.worker.gateway.clock.now()
+    }
+
+    /// Notes the first byte of the answer, once.
+    pub fn first_byte(&mut self) {
+        let now = self.now();
+        self.timing.first_byte.get_or_insert(now);
+    }
+
+    /// Estimate of the prompt, in tokens.
+    pub fn prompt_tokens(&self) -> u64 {
+        self.asked.as_ref().map_or(0, |asked| asked.prompt_tokens)
+    }
+
+    /// Ends the record. A second call does nothing.
+    pub fn settle(&mut self, ending: &Ending) -> bool {
+        if !std::mem::replace(&mut self.open, false) {
+            return true;
+        }
+        settle::settle(self, ending)
+    }
+
+    /// Ends the record with an error of the gateway, and answers it.
+    pub fn refuse(mut self, fault: &Fault) -> HttpResponse {
+        if self.timing.sent.is_none() && fault.code.status() != 400 && fault.code.status() != 413 {
+            self.admission = Admission::Rejected;
+        }
+        let ending = Ending::fault(fault.code, self.timing.sent.is_some());
+        self.settle(&ending);
+        let mut answer = fault.respond(&self.arrival.request_id);
+        super::headers::decorate(&self, answer.headers_mut());
+        answer
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.open {
+            let ending = Ending::left(self);
+            self.settle(&ending);
+        }
+        self.worker.gateway.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}

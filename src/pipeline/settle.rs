@@ -1,0 +1,116 @@
+//! The last stage: true usage to the scheduler, the ledger, the metrics and the access log. Once a request,
+//! synchronous, whatever the ending.
+
+use super::record::Record;
+use crate::error::Code;
+use crate::metrics::Observed;
+use obleth_core::fair_queue::Spent;
+use obleth_core::ids::RowId;
+use obleth_core::ledger::{CacheState, LedgerRow, Usage, UsageSource, cost};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// 499 when the client left.
+    pub status: u16,
+    pub error_code: Option<&'static str>,
+    pub usage: Usage,
+    pub spent: Spent,
+    pub bytes_out: u64,
+}
+
+impl Ending {
+    /// An error of the gateway; `sent` when the upstream had the request already.
+    pub fn fault(code: Code, sent: bool) -> Self {
+        Self {
+            status: code.status(),
+            error_code: Some(code.name()),
+            usage: Usage::default(),
+            spent: if sent { Spent::Nothing } else { Spent::Never },
+            bytes_out: 0,
+        }
+    }
+
+    /// The client left before an answer began. What the upstream has read of the prompt by then is not
+    /// known: the estimate stands.
+    pub fn left(record: &Record) -> Self {
+        let left = Self::fault(Code::ClientLeft, record.timing.sent.is_some());
+        if record.seat.is_none() || record.timing.sent.is_none() {
+            return left;
+        }
+        let input = record.prompt_tokens();
+        let usage = Usage { input, source: UsageSource::Estimated, ..Usage::default() };
+        Self { usage, spent: Spent::Tokens { prompt: input, output: 0 }, ..left }
+    }
+
+    /// An answer with this usage.
+    pub fn answered(status: u16, usage: Usage, bytes_out: u64) -> Self {
+        let spent = match usage.source {
+            UsageSource::None if status >= 400 => Spent::Nothing,
+            UsageSource::None => Spent::Held,
+            _ => Spent::Tokens { prompt: usage.input, output: usage.output },
+        };
+        Self { status, error_code: None, usage, spent, bytes_out }
+    }
+
+    /// The same, ended by an error.
+    pub fn because(self, status: u16, error_code: &'static str) -> Self {
+        Self { status, error_code: Some(error_code), ..self }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Settles `record`. `false`: the ledger had a contained fault (the row is kept all the same).
+pub(super) fn settle(record: &mut Record, ending: &Ending) -> bool {
+    if let Some(seat) = record.seat.take() {
+        seat.settle(ending.spent);
+    }
+    let total = record.now().since(record.arrival.at);
+    let row = Arc::new(row(record, ending, total));
+    record.worker.metrics.observe(&Observed {
+        row: &row,
+        queued: record.timing.queued,
+        total,
+        ttft: record.timing.first_byte.map(|at| at.since(record.arrival.at)),
+        upstream: record.timing.sent.map(|at| record.now().since(at)),
+    });
+    record.worker.gateway.access.note(&row);
+    record.worker.gateway.handles.accounting.record(row)
+}
+
+fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
+    let usage = ending.usage.clamped();
+    let asked = record.asked.as_ref();
+    let none = || Arc::from("");
+    LedgerRow {
+        id: RowId(Uuid::now_v7()),
+        request_id: Arc::clone(&record.arrival.request_id),
+        ts: record.arrival.unix_micros,
+        tenant: record.caller.tenant.id,
+        key: record.caller.key.id,
+        model: asked.map_or_else(none, |asked| Arc::clone(&asked.model.name)),
+        upstream_model: asked.map_or_else(none, |asked| Arc::clone(&asked.model.upstream_model)),
+        route: record.arrival.route.label(),
+        stream: asked.is_some_and(|asked| asked.stream),
+        admission: record.admission,
+        status: ending.status,
+        error_code: ending.error_code,
+        cache: CacheState::Off,
+        estimated_tokens: record.estimated_tokens,
+        usage,
+        cost: asked.map(|asked| cost(&asked.model.price, &usage)).unwrap_or_default(),
+        queue_ms: millis(record.timing.queued),
+        ttft_ms: record.timing.first_byte.map(|at| millis(at.since(record.arrival.at))),
+        total_ms: millis(total),
+        target_pod: record.target_pod.clone(),
+        session_id: record.arrival.session_id.clone(),
+        bytes_in: asked.map_or(0, |asked| asked.bytes_in),
+        bytes_out: ending.bytes_out,
+    }
+}

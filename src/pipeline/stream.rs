@@ -1,0 +1,340 @@
+//! An answer that leaves as it comes.
+//!
+//! Is: the body of the answer to the client, which polls the upstream's. It counts what passes, drops the one
+//! chunk of usage the client did not ask for, settles before the last piece leaves, and turns a failure into
+//! the route's own error event. Is not: a buffer; of an incomplete event at most 64 KiB are held. Dropped
+//! before its end, the client has left.
+
+use super::collect::idle;
+use super::meter::{Head, counted};
+use super::record::Record;
+use super::settle::Ending;
+use crate::error::{Code, Fault};
+use crate::lifecycle::TICK;
+use crate::upstream::{Body, broken_body, ended_by_close, truncated, watch_reads};
+use crate::wire::StreamMeter;
+use crate::wire::failure::{Failure, Position};
+use crate::wire::sse::{Splitter, Verdict};
+use crate::wire::usage::usage_in_tail;
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use futures_util::Stream;
+use obleth_core::ledger::{Usage, UsageSource};
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Output tokens after which the scheduler hears of them.
+const PROGRESS: u64 = 64;
+/// Bytes at the end of a large answer in which its usage is looked for.
+const TAIL: usize = 8 * 1024;
+
+/// What kind of body passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Server-sent events.
+    Events,
+    /// Anything else: sound, or JSON over 1 MiB.
+    Bytes,
+}
+
+/// Why the body ends without its end: the client sees the connection break.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upstream's answer was cut off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// What is known of the bytes.
+struct Passing {
+    flow: Flow,
+    splitter: Splitter,
+    meter: StreamMeter,
+    /// The last bytes of a body that is not events.
+    tail: Vec<u8>,
+    asked_for_usage: bool,
+    /// The upstream sent an error event.
+    failed: Option<u16>,
+    bytes_in: usize,
+    bytes_out: u64,
+}
+
+/// Where the body stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Flowing,
+    /// What is in `out` is the rest.
+    Ended,
+    /// After `out` the connection breaks.
+    Broken,
+}
+
+/// A metered body.
+pub(super) struct Metered {
+    record: Record,
+    body: Body,
+    passing: Passing,
+    /// Pieces that may leave.
+    out: VecDeque<Bytes>,
+    state: State,
+    /// The length the head announced; kept only where every byte passes.
+    length: Option<usize>,
+    chunked: bool,
+    last_piece: Instant,
+    tick: Pin<Box<Sleep>>,
+    /// Output tokens the scheduler knows of.
+    reported: u64,
+}
+
+impl Metered {
+    pub fn new(
+        record: Record,
+        flow: Flow,
+        body: Body,
+        first: Vec<Bytes>,
+        head: &Head,
+        asked_for_usage: bool,
+    ) -> Self {
+        let now = Instant::now();
+        let route = record.arrival.route;
+        let mut metered = Self {
+            record,
+            body,
+            passing: Passing {
+                flow,
+                splitter: Splitter::new(),
+                meter: StreamMeter::new(route),
+                tail: Vec::new(),
+                asked_for_usage,
+                failed: None,
+                bytes_in: 0,
+                bytes_out: 0,
+            },
+            out: VecDeque::new(),
+            state: State::Flowing,
+            length: head.length.filter(|_| flow == Flow::Bytes),
+            chunked: head.chunked,
+            last_piece: now,
+            tick: Box::pin(sleep_until(now + TICK)),
+            reported: 0,
+        };
+        first.into_iter().for_each(|chunk| metered.take(chunk));
+        metered
+    }
+
+    /// Takes a piece from the upstream.
+    fn take(&mut self, chunk: Bytes) {
+        self.record.first_byte();
+        self.passing.bytes_in += chunk.len();
+        match self.passing.flow {
+            Flow::Events => self.take_events(chunk),
+            Flow::Bytes => {
+                self.passing.keep_tail(&chunk);
+                self.out.push_back(chunk);
+                if self.length.is_some_and(|length| self.passing.bytes_in >= length) {
+                    self.settle(None);
+                }
+            }
+        }
+    }
+
+    fn take_events(&mut self, chunk: Bytes) {
+        let mut terminal = false;
+        let mut pieces = Vec::new();
+        let Passing { splitter, meter, asked_for_usage, failed, .. } = &mut self.passing;
+        splitter.feed(chunk, &mut pieces, &mut |event| {
+            let note = meter.event(event);
+            terminal |= note.terminal;
+            if let Some(fault) = note.failed {
+                *failed = Some(fault.status.unwrap_or(502));
+            }
+            if note.usage_only && !*asked_for_usage { Verdict::Drop } else { Verdict::Pass }
+        });
+        if terminal {
+            self.settle(None);
+        } else {
+            self.report();
+        }
+        self.out.extend(pieces);
+    }
+
+    /// Tells the scheduler how far the answer is.
+    fn report(&mut self) {
+        let output = self.passing.meter.output_tokens_so_far();
+        if output >= self.reported.saturating_add(PROGRESS) {
+            self.reported = output;
+            let prompt = self.passing.meter.input_tokens().unwrap_or_else(|| self.record.prompt_tokens());
+            if let Some(seat) = &self.record.seat {
+                seat.progress(prompt, output);
+            }
+        }
+    }
+
+    /// The upstream's body is over; `by_close`: with its connection.
+    fn end(&mut self, by_close: bool) {
+        let mut rest = Vec::new();
+        if self.passing.flow == Flow::Events {
+            let Passing { splitter, meter, .. } = &mut self.passing;
+            splitter.finish(&mut rest, &mut |event| {
+                meter.event(event);
+                Verdict::Pass
+            });
+        }
+        let complete = match (self.passing.flow, self.length) {
+            (Flow::Events, _) => self.passing.is_complete_stream() && !(by_close && self.chunked),
+            (Flow::Bytes, Some(length)) => self.passing.bytes_in >= length,
+            (Flow::Bytes, None) => !(by_close && self.chunked),
+        };
+        if complete {
+            self.out.extend(rest);
+            self.settle(None);
+            self.state = State::Ended;
+        } else {
+            self.fail(&truncated());
+        }
+    }
+
+    /// Ends the answer with an error: as an event where there are events, else by breaking the connection.
+    fn fail(&mut self, fault: &Fault) {
+        self.settle(Some(fault.code));
+        if self.passing.flow == Flow::Bytes {
+            self.state = State::Broken;
+            return;
+        }
+        let failure = Failure {
+            code: fault.code.name(),
+            kind: fault.code.kind(),
+            message: &fault.message,
+            request_id: &self.record.arrival.request_id,
+        };
+        let position = Position {
+            mid_event: self.passing.splitter.is_mid_event(),
+            sequence: self.passing.meter.next_sequence(),
+        };
+        self.out.push_back(failure.event(self.record.arrival.route, position));
+        self.state = State::Ended;
+    }
+
+    /// Settles with what has passed; `code` when the answer was cut.
+    fn settle(&mut self, code: Option<Code>) {
+        let usage = self.passing.usage(&self.record);
+        let status = self.passing.failed.unwrap_or(200);
+        let waiting: usize = self.out.iter().map(Bytes::len).sum();
+        let bytes_out = self.passing.bytes_out + u64::try_from(waiting).unwrap_or(0);
+        let mut ending = Ending::answered(status, usage, bytes_out);
+        if self.passing.failed.is_some() {
+            ending = ending.because(status, Code::UpstreamError.name());
+        }
+        if let Some(code) = code {
+            ending = ending.because(code.status(), code.name());
+        }
+        self.record.settle(&ending);
+    }
+
+    /// Time has passed without a piece.
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        let gateway = &self.record.worker.gateway;
+        if gateway.lifecycle.is_cut() {
+            self.fail(&Fault::new(Code::Draining, "the gateway is shutting down"));
+        } else if now.duration_since(self.last_piece) >= gateway.settings.upstream.idle_timeout {
+            self.fail(&idle());
+        }
+        let idle_at = self.last_piece + self.record.worker.gateway.settings.upstream.idle_timeout;
+        let next = (now + TICK).min(idle_at.max(now + std::time::Duration::from_millis(1)));
+        self.tick.as_mut().reset(next);
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        watch_reads();
+        match Pin::new(&mut self.body).poll_next(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                self.last_piece = Instant::now();
+                self.take(chunk);
+            }
+            Poll::Ready(Some(Err(error))) => self.fail(&broken_body(&error)),
+            Poll::Ready(None) => self.end(ended_by_close()),
+            Poll::Pending => {
+                ready!(self.tick.as_mut().poll(cx));
+                self.on_tick();
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Passing {
+    fn keep_tail(&mut self, chunk: &[u8]) {
+        self.tail.extend_from_slice(chunk.get(chunk.len().saturating_sub(TAIL)..).unwrap_or_default());
+        let surplus = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+    }
+
+    /// Whether a stream that ended without a cut connection is whole: its end was seen, or its usage.
+    fn is_complete_stream(&self) -> bool {
+        self.meter.is_complete() || self.meter.usage().is_some() || self.failed.is_some()
+    }
+
+    fn usage(&self, record: &Record) -> Usage {
+        let route = record.arrival.route;
+        if self.flow == Flow::Bytes {
+            let input = record.prompt_tokens();
+            let none = Usage { input, ..Usage::default() };
+            return usage_in_tail(route, &self.tail).unwrap_or(if input > 0 {
+                Usage { source: UsageSource::Counted, ..none }
+            } else {
+                none
+            });
+        }
+        if let Some(usage) = self.meter.usage() {
+            return usage;
+        }
+        let input = self.meter.input_tokens().unwrap_or_else(|| record.prompt_tokens());
+        counted(input, self.meter.output_tokens_so_far())
+    }
+}
+
+impl MessageBody for Metered {
+    type Error = Broken;
+
+    fn size(&self) -> BodySize {
+        match self.length {
+            Some(length) => BodySize::Sized(u64::try_from(length).unwrap_or(u64::MAX)),
+            None => BodySize::Stream,
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = this.out.pop_front() {
+                if piece.is_empty() {
+                    continue;
+                }
+                this.passing.bytes_out += u64::try_from(piece.len()).unwrap_or(0);
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            match this.state {
+                State::Ended => return Poll::Ready(None),
+                State::Broken => return Poll::Ready(Some(Err(Broken))),
+                State::Flowing => ready!(this.poll_upstream(cx)),
+            }
+        }
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        // No-op after a settled end; otherwise the client left in the middle.
+        if self.state == State::Flowing {
+            self.settle(Some(Code::ClientLeft));
+        }
+    }
+}

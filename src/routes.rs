@@ -1,0 +1,80 @@
+//! The data plane's routing table: exact raw paths, nothing decoded, nothing normalised. What is not here is
+//! answered 404 and never forwarded.
+
+use crate::wire::Route;
+
+/// What a path of the data plane means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataRoute<'a> {
+    /// `POST`: a model route.
+    Model(Route),
+    /// `GET /v1/models`.
+    Models,
+    /// `GET /v1/models/{name}`; the name as it stands in the path.
+    OneModel(&'a str),
+    /// `GET /health`.
+    Health,
+    /// `GET /ready`.
+    Ready,
+    Unknown,
+}
+
+impl<'a> DataRoute<'a> {
+    /// The route at exactly this raw path.
+    pub fn of(path: &'a str) -> Self {
+        match path {
+            "/health" => Self::Health,
+            "/ready" => Self::Ready,
+            "/v1/models" => Self::Models,
+            _ => match (Route::of(path), path.strip_prefix("/v1/models/")) {
+                (Some(route), _) => Self::Model(route),
+                (None, Some(name)) if !name.is_empty() => Self::OneModel(name),
+                _ => Self::Unknown,
+            },
+        }
+    }
+
+    /// The method it answers.
+    pub const fn method(&self) -> Option<&'static str> {
+        match self {
+            Self::Model(_) => Some("POST"),
+            Self::Models | Self::OneModel(_) | Self::Health | Self::Ready => Some("GET"),
+            Self::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_paths_are_known() {
+        assert_eq!(DataRoute::of("/v1/chat/completions"), DataRoute::Model(Route::ChatCompletions));
+        assert_eq!(DataRoute::of("/v1/models/org/name"), DataRoute::OneModel("org/name"));
+        for path in [
+            "/",
+            "",
+            "/v1",
+            "/v1/",
+            "/v1/chat/completions/",
+            "/v1//chat/completions",
+            "//v1/chat/completions",
+            "/v1/../v1/chat/completions",
+            "/v1/chat/%63ompletions",
+            "/v1/chat%2fcompletions",
+            "/v1/%2e%2e/chat/completions",
+            "/v1\\chat\\completions",
+            "/V1/chat/completions",
+            "/v1/audio/",
+            "/v1/audio/a/b",
+            "/v1/audio/..",
+            "/v1/models/",
+            "/v1/files",
+            "/metrics",
+            "/api/v1/models",
+        ] {
+            assert_eq!(DataRoute::of(path), DataRoute::Unknown, "{path}");
+        }
+    }
+}

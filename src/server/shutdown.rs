@@ -1,0 +1,70 @@
+//! The way down: not ready at once, connections closed, new requests refused, streams let go on, then cut.
+
+use super::Running;
+use crate::lifecycle::{Phase, TICK};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long requests are still served after `/ready` says no, so that a load balancer can notice.
+const LAME_DUCK: Duration = Duration::from_secs(5);
+/// How long the last ledger rows may take to reach the database.
+const FLUSH: Duration = Duration::from_secs(10);
+/// How often running requests are counted.
+const WATCH: Duration = Duration::from_millis(20);
+
+/// How patient a shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Behind a load balancer (SIGTERM).
+    LoadBalancer,
+    /// At a terminal (Ctrl-C): nobody needs to notice.
+    Terminal,
+}
+
+impl Running {
+    /// Ends the server. `hurry` ends the wait early when it resolves (a second signal).
+    pub async fn stop(mut self, patience: Patience, hurry: impl Future<Output = ()>) {
+        let lifecycle = &self.gateway.lifecycle;
+        let grace = self.config.listen.shutdown_grace;
+        lifecycle.enter(Phase::Closing);
+        tracing::info!(grace_secs = grace.as_secs(), "closing: not ready, still serving");
+        let mut hurry = std::pin::pin!(hurry);
+        let lame = if patience == Patience::LoadBalancer { LAME_DUCK } else { Duration::ZERO };
+        let hurried = tokio::select! {
+            () = sleep(lame) => false,
+            () = &mut hurry => true,
+        };
+        lifecycle.enter(Phase::Draining);
+        tracing::info!("draining: new requests are refused");
+        if !hurried {
+            tokio::select! {
+                () = self.drained(Instant::now() + grace) => {}
+                () = hurry => {}
+            }
+        }
+        lifecycle.enter(Phase::Cut);
+        // Each wait looks at the phase within a tick; their answers then need a moment to leave.
+        self.drained(Instant::now() + 2 * TICK).await;
+        for server in &self.servers {
+            server.stop(true).await;
+        }
+        let accounting = &self.gateway.handles.accounting;
+        if !accounting.flush(FLUSH).await {
+            let rows = accounting.counts().waiting;
+            tracing::error!(rows, "ledger rows did not reach the database and are lost");
+        }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Waits until nothing runs or waits, at most until `until`.
+    async fn drained(&self, until: Instant) {
+        while self.gateway.running() > 0 && Instant::now() < until {
+            sleep(WATCH).await;
+        }
+    }
+}
