@@ -2,8 +2,6 @@
 
 use crate::url::UrlError;
 use diesel::result::{ConnectionError, DatabaseErrorInformation, DatabaseErrorKind, Error};
-use diesel_async::pooled_connection::PoolError;
-use diesel_async::pooled_connection::bb8::RunError;
 
 /// Why a call on the [`crate::Store`] did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -134,15 +132,4 @@ impl From<ConnectionError> for StoreError {
 /// A parse error of the address may quote a piece of it, and so of a password.
 fn connection_reason(reason: &str) -> &str {
     if reason.contains("connection string") { "the address cannot be read" } else { reason }
-}
-
-impl From<RunError> for StoreError {
-    fn from(error: RunError) -> Self {
-        match error {
-            RunError::User(PoolError::ConnectionError(error)) => error.into(),
-            // The test query of a pooled connection failed: whatever it says, there is no connection.
-            RunError::User(PoolError::QueryError(_)) => Self::unavailable("the connection is lost"),
-            RunError::TimedOut => Self::unavailable("no connection became free in time"),
-        }
-    }
 }

@@ -6,6 +6,7 @@
 
 mod lanes;
 mod postgres;
+mod queue;
 mod sqlite;
 
 use crate::error::StoreError;

@@ -1,9 +1,10 @@
 //! PostgreSQL: a pool whose every wait ends.
 
+use super::queue::{Manager, Queue};
 use crate::error::StoreError;
 use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::pooled_connection::ManagerConfig;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
 use diesel_async::{
     AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
 };
@@ -16,7 +17,7 @@ pub(crate) type Pooled = PooledConnection<'static, AsyncPgConnection>;
 /// The pool, and the address for the one connection that migrates.
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    pool: Pool<AsyncPgConnection>,
+    pool: Queue<Manager<AsyncPgConnection>>,
     url: Arc<str>,
 }
 
@@ -34,11 +35,8 @@ impl Postgres {
     pub(crate) fn open(url: &str) -> Self {
         let mut config = ManagerConfig::default();
         config.custom_setup = Box::new(|url| Box::pin(establish(url.to_owned())));
-        let pool = Pool::builder()
-            .max_size(CONNECTIONS)
-            .connection_timeout(TURN)
-            .retry_connection(false)
-            .build_unchecked(AsyncDieselConnectionManager::new_with_config(url, config));
+        let limits = Pool::builder().max_size(CONNECTIONS).connection_timeout(TURN);
+        let pool = Queue::new(limits, Manager::new_with_config(url, config));
         Self { pool, url: url.into() }
     }
 
@@ -49,7 +47,7 @@ impl Postgres {
 
     /// A connection that has just answered a test query.
     pub(crate) async fn checkout(&self) -> Result<Pooled, StoreError> {
-        Ok(self.pool.get_owned().await?)
+        self.pool.checkout().await
     }
 }
 

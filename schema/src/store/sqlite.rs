@@ -1,10 +1,11 @@
 //! SQLite: one connection that writes, several that read.
 
+use super::queue::{Manager, Queue};
 use crate::error::StoreError;
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, ConnectionError, ConnectionResult};
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ pub(crate) type Pooled = PooledConnection<'static, Conn>;
 /// connections that spin on a locked file are neither.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
-    writer: Pool<Conn>,
-    readers: Pool<Conn>,
+    writer: Queue<Manager<Conn>>,
+    readers: Queue<Manager<Conn>>,
 }
 
 /// Connections that only read. More than this many reports at a time wait for each other.
@@ -38,27 +39,23 @@ impl Sqlite {
 
     /// The connection that writes.
     pub(crate) async fn writer(&self) -> Result<Pooled, StoreError> {
-        Ok(self.writer.get_owned().await?)
+        self.writer.checkout().await
     }
 
     /// A connection that reads.
     pub(crate) async fn reader(&self) -> Result<Pooled, StoreError> {
-        Ok(self.readers.get_owned().await?)
+        self.readers.checkout().await
     }
 }
 
-fn pool(path: &str, size: u32) -> Pool<Conn> {
+fn pool(path: &str, size: u32) -> Queue<Manager<Conn>> {
     let mut config = ManagerConfig::default();
     // A file does not go away under a connection: no test query on each use.
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(|path| Box::pin(establish(path.to_owned())));
-    Pool::builder()
-        .max_size(size)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connection_timeout(TURN)
-        .retry_connection(false)
-        .build_unchecked(AsyncDieselConnectionManager::new_with_config(path, config))
+    let limits = Pool::builder().max_size(size).connection_timeout(TURN);
+    let for_ever = limits.idle_timeout(None).max_lifetime(None);
+    Queue::new(for_ever, Manager::new_with_config(path, config))
 }
 
 async fn establish(path: String) -> ConnectionResult<Conn> {

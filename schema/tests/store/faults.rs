@@ -35,7 +35,10 @@ async fn a_server_that_is_not_there() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    unavailable_soon(&store_at(address)).await;
+    let (store, start) = (store_at(address), Instant::now());
+    unavailable_soon(&store).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "a refusal is not waited for");
+    assert!(store.ping().await.unwrap_err().to_string().contains("error connecting to server"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
