@@ -25,12 +25,12 @@ pub use record::LedgerRecord;
 pub use summary::{GroupBy, Summary, SummaryFilter, summary};
 
 use crate::error::StoreError;
-use crate::store::{PATIENCE, Pools, Store, on_postgres, read};
+use crate::store::{PATIENCE, Pools, Store, begin_on_postgres, end, on_postgres, read};
 use crate::tables::ledger;
 use diesel::prelude::*;
 use diesel::result::QueryResult;
 use diesel::sqlite::SqliteConnection;
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 /// Rows in one statement of PostgreSQL, which allows 65 535 values (29 a row).
 const CHUNK: usize = 1000;
@@ -48,17 +48,24 @@ pub async fn insert_batch(store: &Store, rows: &[LedgerRecord]) -> Result<usize,
             store.detached(work).await
         }
         Pools::Postgres(postgres) => on_postgres!(store, postgres, PATIENCE, |conn| {
-            conn.transaction(async move |conn| {
-                let mut new = 0;
-                for chunk in rows.chunks(CHUNK) {
-                    let insert = diesel::insert_into(ledger::table).values(chunk);
-                    new += insert.on_conflict(ledger::row_id).do_nothing().execute(conn).await?;
-                }
-                Ok(new)
-            })
-            .await
+            begin_on_postgres(conn).await?;
+            let outcome = insert_on_postgres(conn, &rows).await;
+            end(conn, outcome).await
         }),
     }
+}
+
+/// One statement for many rows: each costs a round trip.
+async fn insert_on_postgres(
+    conn: &mut AsyncPgConnection,
+    rows: &[LedgerRecord],
+) -> Result<usize, StoreError> {
+    let mut new = 0;
+    for chunk in rows.chunks(CHUNK) {
+        let insert = diesel::insert_into(ledger::table).values(chunk);
+        new += insert.on_conflict(ledger::row_id).do_nothing().execute(conn).await?;
+    }
+    Ok(new)
 }
 
 /// One statement a row: SQLite has no round trips to save, but a hop between threads costs, so the whole

@@ -14,7 +14,9 @@ use crate::url::{DatabaseUrl, Target};
 use std::fmt;
 use tokio::runtime::Handle;
 
-pub(crate) use lanes::{PATIENCE, REPORT_PATIENCE, on_postgres, read, transaction};
+pub(crate) use lanes::{
+    PATIENCE, REPORT_PATIENCE, begin_on_postgres, begin_on_sqlite, end, on_postgres, read, transaction,
+};
 pub(crate) use postgres::{Postgres, give_up};
 pub(crate) use sqlite::Sqlite;
 

@@ -4,6 +4,10 @@
 //! `conn` is `&mut` of the connection; a boxed query names the backend as `Db` with `|conn: Db|`. Bodies move
 //! what they use.
 
+use crate::error::StoreError;
+use crate::store::sqlite::Conn as SqliteConn;
+use diesel::connection::AnsiTransactionManager as SyncTransactionManager;
+use diesel_async::{AnsiTransactionManager, AsyncConnection, AsyncPgConnection, TransactionManager};
 use std::time::Duration;
 
 /// How long PostgreSQL may take for one row, one page, one batch, the connection included.
@@ -33,6 +37,8 @@ macro_rules! read {
 }
 
 /// Runs a body all or nothing, on the connection that writes.
+///
+/// Not by the closures of diesel-async: their higher-ranked bounds make rustc 1.95 fail on incremental builds.
 macro_rules! transaction {
     ($store:expr, |$conn:ident| $body:block) => {
         match $store.pools() {
@@ -41,14 +47,18 @@ macro_rules! transaction {
                 $store
                     .detached(async move {
                         let mut pooled = sqlite.writer().await?;
-                        // Takes the lock first: a transaction that reads and then writes may otherwise fail.
-                        pooled.immediate_transaction(async move |$conn| $body).await
+                        let $conn = &mut *pooled;
+                        $crate::store::begin_on_sqlite($conn).await?;
+                        let outcome = async { $body }.await;
+                        $crate::store::end($conn, outcome).await
                     })
                     .await
             }
             $crate::store::Pools::Postgres(postgres) => {
-                $crate::store::on_postgres!($store, postgres, $crate::store::PATIENCE, |pooled| {
-                    diesel_async::AsyncConnection::transaction(pooled, async move |$conn| $body).await
+                $crate::store::on_postgres!($store, postgres, $crate::store::PATIENCE, |$conn| {
+                    $crate::store::begin_on_postgres($conn).await?;
+                    let outcome = async { $body }.await;
+                    $crate::store::end($conn, outcome).await
                 })
             }
         }
@@ -71,6 +81,34 @@ macro_rules! on_postgres {
             })
             .await
     }};
+}
+
+/// Takes the write lock first: a transaction that reads and then writes may otherwise fail.
+pub(crate) async fn begin_on_sqlite(conn: &mut SqliteConn) -> Result<(), StoreError> {
+    let begin = |conn: &mut _| SyncTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE");
+    Ok(conn.spawn_blocking(begin).await?)
+}
+
+pub(crate) async fn begin_on_postgres(conn: &mut AsyncPgConnection) -> Result<(), StoreError> {
+    Ok(AnsiTransactionManager::begin_transaction(conn).await?)
+}
+
+/// Keeps what was done, or takes it back.
+pub(crate) async fn end<C: AsyncConnection, T>(
+    conn: &mut C,
+    outcome: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match outcome {
+        Ok(value) => {
+            C::TransactionManager::commit_transaction(conn).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // A connection that cannot go back is thrown away by its pool; the first error says more.
+            let _rolled_back = C::TransactionManager::rollback_transaction(conn).await;
+            Err(error)
+        }
+    }
 }
 
 pub(crate) use {on_postgres, read, transaction};

@@ -69,6 +69,7 @@ async fn pages_have_no_gaps_and_no_repeats_over_equal_times(store: Store) {
                 break;
             }
             seen.extend(next);
+            assert!(seen.len() <= rows.len(), "a row came twice");
         }
         assert_eq!(seen, rows, "pages of {limit}");
     }

@@ -4,6 +4,7 @@ use super::backend::on_both;
 use super::rows;
 use obleth_schema::groups::DEFAULT_GROUP_ID;
 use obleth_schema::{Store, StoreError, groups, keys, models, tenants};
+use std::time::Duration;
 
 on_both!(
     the_default_group_exists,
@@ -253,6 +254,7 @@ async fn a_caller_that_leaves_breaks_nothing(store: Store) {
     // A write that was begun is done, and everything still works. This write waits behind the last one on
     // SQLite; PostgreSQL's connections are as many as they like, so look until they are there.
     groups::insert(&store, &rows::group("last")).await.unwrap();
-    while groups::all(&store).await.unwrap().len() < 52 {}
+    let all_there = async { while groups::all(&store).await.unwrap().len() < 52 {} };
+    tokio::time::timeout(Duration::from_secs(20), all_there).await.unwrap();
     store.ping().await.unwrap();
 }
