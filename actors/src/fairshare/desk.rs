@@ -325,12 +325,6 @@ impl Desk {
     pub(super) fn plant_fault(&self) {
         self.cell.plant_fault();
     }
-
-    #[cfg(test)]
-    pub(super) fn check(&self) {
-        let checked = self.cell.with(|floor| floor.queue.check());
-        assert!(matches!(checked, Ok(Ok(()))), "{checked:?}");
-    }
 }
 
 /// An admission request on its way to the actor. Dropped with a dead mailbox it no longer counts.

@@ -1,0 +1,13 @@
+//! Black-box tests: a whole gateway on loopback, real HTTP, a scripted upstream.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    reason = "a test fails by panicking"
+)]
+
+mod chat;
+mod support;

@@ -1,0 +1,10 @@
+//! What the tests stand on: [`TestApp`], a gateway of its own with typed callers, and [`Upstream`], a
+//! scripted server that can answer, stall, cut and reset at any byte.
+
+mod app;
+mod client;
+mod upstream;
+
+pub use app::{ADMIN_TOKEN, TestApp, run, until};
+pub use client::{Answer, Caller};
+pub use upstream::{Gate, Seen, Step, Upstream, chat_answer, chat_chunks, json, sse};
