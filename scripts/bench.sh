@@ -56,7 +56,7 @@ tool_there() {
 }
 
 start_mock() {
-  start "$work_dir/mock" "$1" mock --listen "127.0.0.1:$mock_port"
+  start "$work_dir/mock" "$1" mock --listen "127.0.0.1:$mock_port" --ttft-ms 0 --token-ms 0
   wait_ready "$started_pid" "http://127.0.0.1:$mock_port/health" 10 "$work_dir/mock"
 }
 

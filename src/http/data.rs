@@ -6,7 +6,8 @@ use crate::error::{Code, Fault};
 use crate::lifecycle::Phase;
 use crate::pipeline::{self, request_id_of};
 use crate::routes::DataRoute;
-use actix_web::http::header::{ALLOW, CONNECTION, HeaderValue};
+use actix_http::ConnectionType;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -18,7 +19,6 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
         return wrong_method(&request, method);
     }
     let phase = worker.gateway.lifecycle.phase();
-    let closing = phase >= Phase::Closing;
     let mut answer = match route {
         DataRoute::Health => health::health(),
         DataRoute::Ready => health::ready(&worker.gateway),
@@ -27,12 +27,14 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
         }
         _ if phase >= Phase::Draining => Fault::new(Code::Draining, "the gateway is shutting down")
             .respond(&request_id_of(request.headers())),
-        DataRoute::Model(route) => pipeline::run(worker, request, payload.into_inner(), route).await,
+        DataRoute::Model(route) => {
+            pipeline::run(Data::clone(&worker), request, payload.into_inner(), route).await
+        }
         DataRoute::Models => models::list(&worker, &request),
         DataRoute::OneModel(name) => models::one(&worker, &request, name),
     };
-    if closing {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if worker.gateway.lifecycle.phase() >= Phase::Closing {
+        answer.head_mut().set_connection_type(ConnectionType::Close);
     }
     answer
 }

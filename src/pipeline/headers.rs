@@ -3,7 +3,6 @@
 use super::record::Record;
 use crate::app::Settings;
 use crate::error::X_REQUEST_ID;
-use crate::lifecycle::Phase;
 use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use obleth_core::ledger::CacheState;
 use obleth_core::registry::Model;
@@ -133,7 +132,4 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));
     headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
-    if record.worker.gateway.lifecycle.phase() >= Phase::Closing {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
 }

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Everything the tests need, then the tests.
+#
+#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, official SDKs
+#   OBLETH_TEST_REQUIRE=all      a tool or service that cannot be had is a failure instead of SKIPPED
+#
+# PostgreSQL runs on a private port with its own data folder and is stopped at the end.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
+
+main() {
+  trap stop_services EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  start_postgres
+  run_rust_tests
+  run_real_clients
+}
+
+stop_services() {
+  local status=$?
+  trap - EXIT
+  scripts/services.sh stop >/dev/null 2>&1 || echo "scripts/services.sh stop failed" >&2
+  exit "$status"
+}
+
+start_postgres() {
+  local status=0 variables
+  scripts/services.sh start postgres || status=$?
+  if ((status == 0)); then
+    variables=$(scripts/services.sh env)
+    eval "$variables"
+  elif ((status == 3)); then
+    skip "postgres tests" "PostgreSQL is not installed and could not be"
+  else
+    return "$status"
+  fi
+}
+
+run_rust_tests() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-fail-fast
+  else
+    echo "cargo-nextest is not installed: using cargo test"
+    cargo test --workspace --no-fail-fast
+  fi
+}
+
+run_real_clients() {
+  cargo build --bin obleth
+  OBLETH_BIN=${CARGO_TARGET_DIR:-target}/debug/obleth tests/real/run.sh
+}
+
+main "$@"
