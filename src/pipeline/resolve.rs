@@ -22,6 +22,8 @@ use tokio::time::Instant;
 const BODY_IDLE: Duration = Duration::from_secs(30);
 /// A body larger than this is read on another thread: it would hold up the worker for a millisecond.
 const LARGE: usize = 256 * 1024;
+/// Room made for a body before it is here: what a client announces is not yet sent.
+const RESERVED: usize = 1 << 20;
 /// Bytes of text that make a token, while nothing better is known.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of an image, a sound or a file: of the order of one 1024 × 1024 image in high detail.
@@ -179,7 +181,7 @@ async fn read_body(worker: &Worker, headers: &HeaderMap, mut payload: Payload) -
             first = chunk;
         } else {
             if rest.is_empty() {
-                rest.reserve(announced.unwrap_or(first.len() + chunk.len()));
+                rest.reserve(announced.unwrap_or(0).min(RESERVED).max(first.len() + chunk.len()));
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&chunk);
