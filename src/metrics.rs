@@ -4,6 +4,7 @@
 //! series up by its labels does. Label values are bounded: routes, statuses and registered models.
 
 use crate::app::Gateway;
+use crate::wire::Route;
 use obleth_core::ledger::{Admission, LedgerRow};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -141,6 +142,11 @@ impl Metrics {
             )?,
             registry: make.0,
         };
+        // A series without a value is not shown at all: the usual ones are there from the start.
+        for route in [Route::ChatCompletions, Route::Completions, Route::Embeddings] {
+            metrics.request_seconds.with_label_values(&[route.label()]);
+            metrics.requests.with_label_values(&[route.label(), "200", Admission::Fast.as_str()]);
+        }
         Ok(metrics)
     }
 
@@ -160,6 +166,11 @@ impl Metrics {
         for model in registry.models() {
             self.in_flight.with_label_values(&[&model.name]).set(0);
             self.queue_depth.with_label_values(&[&model.name]).set(0);
+            self.ttft.with_label_values(&[&model.name]);
+            self.upstream_seconds.with_label_values(&[&model.name]);
+            for direction in ["input", "output"] {
+                self.tokens.with_label_values(&[direction, &model.name]);
+            }
         }
         for pool in handles.fairshare.dump().map(|dump| dump.models).unwrap_or_default() {
             if let Some(model) = registry.model(pool.id) {

@@ -32,6 +32,7 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
         Ok(caller) => caller,
         Err(fault) => return arrival.refuse(&worker, &fault),
     };
+    tracing::Span::current().record("tenant_id", tracing::field::display(caller.tenant.id));
     let mut record = Record::open(Data::clone(&worker), arrival, caller);
     match stages(&worker, &mut record, &request, payload).await {
         Ok(answer) => meter::meter(record, answer).await,

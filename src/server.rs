@@ -14,13 +14,13 @@ use crate::upstream::{Upstream, tls_config};
 use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use obleth_actors::accounting::{Accounting, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_core::fair_queue;
-use obleth_schema::{Store, StoreError};
+use obleth_schema::{DatabaseUrl, Store, StoreError};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -68,7 +68,34 @@ pub struct Running {
     config: Config,
     servers: Vec<ServerHandle>,
     arbiters: Vec<Arbiter>,
-    runtime: Option<Runtime>,
+    /// Last, so that everything that uses it is gone before.
+    _runtime: StoreRuntime,
+}
+
+/// The runtime of the database's I/O. It may be dropped on an async thread: it then ends in the background.
+#[derive(Debug)]
+struct StoreRuntime(Option<Runtime>);
+
+impl StoreRuntime {
+    fn start() -> Result<Self, std::io::Error> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).thread_name("store").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Opens the database on this runtime.
+    fn open(&self, url: &DatabaseUrl) -> Result<Store, StoreError> {
+        let _inside = self.0.as_ref().map(Runtime::enter);
+        Store::connect(url)
+    }
+}
+
+impl Drop for StoreRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -82,13 +109,9 @@ impl Running {
     /// Starts everything. Returns once the listeners answer; `/ready` says when the registry is loaded,
     /// which is at once unless the database is away.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(2).thread_name("store").enable_all().build()?;
+        let runtime = StoreRuntime::start()?;
         let url = config.data.database.clone().ok_or(StartError::NoDatabase)?;
-        let store = {
-            let _inside = runtime.enter();
-            Store::connect(&url)?
-        };
+        let store = runtime.open(&url)?;
         let (proxy_listener, proxy) = bind("OBLETH_PROXY_LISTEN", config.listen.proxy)?;
         let (admin_listener, admin) = bind("OBLETH_ADMIN_LISTEN", config.listen.admin)?;
         let (metrics_listener, metrics) = bind("OBLETH_METRICS_LISTEN", config.listen.metrics)?;
@@ -107,17 +130,11 @@ impl Running {
         if away {
             actix_rt::spawn(keep_preparing(Arc::clone(&gateway), store.clone()));
         }
+        if url.is_shared() {
+            actix_rt::spawn(watch_store(Arc::clone(&gateway), store));
+        }
         warn_of_forwarded_keys(&gateway);
-        Ok(Self {
-            gateway,
-            proxy,
-            admin,
-            metrics,
-            config,
-            servers: handles,
-            arbiters,
-            runtime: Some(runtime),
-        })
+        Ok(Self { gateway, proxy, admin, metrics, config, servers: handles, arbiters, _runtime: runtime })
     }
 }
 
@@ -191,6 +208,15 @@ async fn keep_preparing(gateway: Arc<Gateway>, store: Store) {
     }
 }
 
+/// Asks a database across the network every second whether it is there: while it is away, a key that is not
+/// known here may exist all the same.
+async fn watch_store(gateway: Arc<Gateway>, store: Store) {
+    while gateway.lifecycle.phase() < Phase::Cut {
+        actix_rt::time::sleep(RETRY).await;
+        gateway.handles.accounting.health().note(store.ping().await.is_ok());
+    }
+}
+
 /// Tenant keys that would leave for a stranger are worth a word to the operator.
 fn warn_of_forwarded_keys(gateway: &Gateway) {
     if !gateway.settings.upstream.forward_authorization {
@@ -261,8 +287,13 @@ fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, 
         App::new()
             .app_data(worker)
             .wrap(TracingLogger::<RequestSpan>::new())
-            .route("/health", web::get().to(async || health::health()))
-            .route("/ready", web::get().to(async |worker: Data<Worker>| health::ready(&worker.gateway)))
+            .route("/health", web::get().to(async |request: HttpRequest| health::health(&request)))
+            .route(
+                "/ready",
+                web::get().to(async |request: HttpRequest, worker: Data<Worker>| {
+                    health::ready(&request, &worker.gateway)
+                }),
+            )
             .configure(admin::routes)
             .default_service(web::to(admin::not_found))
     });

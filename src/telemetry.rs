@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Target of the access records.
 pub const ACCESS: &str = "obleth::access";
@@ -35,7 +36,10 @@ pub fn start_logging(default: &str) {
         }),
         _ => EnvFilter::new(&own),
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::CLOSE);
     // A second start in one process (tests) keeps the first.
     let _ = if std::io::stderr().is_terminal() {
         tracing::subscriber::set_global_default(subscriber.finish())

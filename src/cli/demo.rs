@@ -125,7 +125,7 @@ fn introduce(running: &Running, mock: &str, token: &str, secret: &str) {
     say("");
     say("See what it cost:");
     say(&format!(
-        "curl -s http://{}/api/v1/usage/logs?limit=1 -H 'Authorization: Bearer {token}'",
+        "curl -s 'http://{}/api/v1/usage/logs?limit=1' -H 'Authorization: Bearer {token}'",
         running.admin
     ));
 }

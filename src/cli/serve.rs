@@ -24,8 +24,8 @@ pub(super) fn run() -> Result<(), Failure> {
             Signal::Terminate => Patience::LoadBalancer,
             Signal::Interrupt => Patience::Terminal,
         };
-        running.stop(patience, async { _ = signals.next().await }).await;
+        let written = running.stop(patience, async { _ = signals.next().await }).await;
         tracing::info!("stopped");
-        Ok(())
+        if written { Ok(()) } else { Err(Failure::of("ledger rows did not reach the database and are lost")) }
     })
 }

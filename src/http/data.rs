@@ -7,6 +7,7 @@ use crate::lifecycle::Phase;
 use crate::pipeline::{self, request_id_of};
 use crate::routes::DataRoute;
 use actix_http::ConnectionType;
+use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -15,13 +16,15 @@ use actix_web::{HttpRequest, HttpResponse};
 pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let path = request.uri().path().to_owned();
     let route = DataRoute::of(&path);
-    if let Some(method) = route.method().filter(|method| request.method().as_str() != *method) {
-        return wrong_method(&request, method);
+    // HEAD is GET without the body (RFC 9110 §9.3.2).
+    let method = if *request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+    if let Some(allowed) = route.method().filter(|allowed| method != *allowed) {
+        return wrong_method(&request, allowed);
     }
     let phase = worker.gateway.lifecycle.phase();
     let mut answer = match route {
-        DataRoute::Health => health::health(),
-        DataRoute::Ready => health::ready(&worker.gateway),
+        DataRoute::Health => health::health(&request),
+        DataRoute::Ready => health::ready(&request, &worker.gateway),
         DataRoute::Unknown => {
             Fault::new(Code::NotFound, "there is no such route").respond(&request_id_of(request.headers()))
         }

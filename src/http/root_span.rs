@@ -20,6 +20,8 @@ impl RootSpanBuilder for RequestSpan {
             method = %request.method(),
             path = request.path(),
             request_id = Empty,
+            tenant_id = Empty,
+            model = Empty,
             status = Empty,
         )
     }

@@ -51,7 +51,7 @@ impl Head {
         kind.is_empty() || kind.contains("json") || !self.status.is_success()
     }
 
-    fn is_encoded(&self) -> bool {
+    pub fn is_encoded(&self) -> bool {
         self.headers.get(CONTENT_ENCODING).is_some_and(|value| value.as_bytes() != b"identity")
     }
 }
@@ -67,7 +67,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
         headers: response.headers().clone(),
     };
     let mut body = response.take_payload();
-    let outcome = if head.is_event_stream() && head.status.is_success() {
+    let outcome = if head.is_event_stream() && !head.is_encoded() && head.status.is_success() {
         begin_stream(&mut record, &mut body).await.map(|first| (Flow::Events, first))
     } else if head.is_collected() {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {
@@ -108,14 +108,15 @@ fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
     if status.is_success() && is_json_route(route) && !head.is_encoded() && !is_json(&body) {
         return record.refuse(&Fault::new(Code::UpstreamError, "the upstream's answer is not JSON"));
     }
-    if status.is_client_error() && names_missing_model(&body) {
+    let missing_model = status.is_client_error() && names_missing_model(&body);
+    if missing_model {
         status = StatusCode::NOT_FOUND;
     }
     let bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let usage = if status.is_success() { usage_of(&record, head, &body) } else { Usage::default() };
     let mut ending = Ending::answered(status.as_u16(), usage, bytes_out);
     if !status.is_success() {
-        let code = if status == StatusCode::NOT_FOUND { Code::ModelNotFound } else { Code::UpstreamError };
+        let code = if missing_model { Code::ModelNotFound } else { Code::UpstreamError };
         ending = ending.because(status.as_u16(), code.name());
     }
     if !record.settle(&ending) {
@@ -139,13 +140,19 @@ fn usage_of(record: &Record, head: &Head, body: &[u8]) -> Usage {
     }
     let input = record.prompt_tokens();
     if head.is_encoded() {
-        let output = record.estimated_tokens.saturating_sub(input);
-        return Usage { input, output, source: UsageSource::Estimated, ..Usage::default() };
+        return estimated(record);
     }
     if let Some(usage) = usage_of_answer(route, body) {
         return usage;
     }
     counted(input, answer_text_bytes(route, body).div_ceil(4))
+}
+
+/// The forecast, for an answer that cannot be read here.
+pub(super) fn estimated(record: &Record) -> Usage {
+    let input = record.prompt_tokens();
+    let output = record.estimated_tokens.saturating_sub(input);
+    Usage { input, output, source: UsageSource::Estimated, ..Usage::default() }
 }
 
 /// Tokens counted from text; none at all when there was no text on either side.

@@ -135,6 +135,7 @@ pub(super) async fn resolve(
         prompt_tokens: parsed.prompt_tokens(),
         bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
     });
+    tracing::Span::current().record("model", &*model.name);
     if !may_use(&record.caller.tenant, &record.caller.key, &model.name) {
         return Err(Fault::new(Code::ModelNotAllowed, "this key may not use this model").at("model"));
     }

@@ -6,7 +6,7 @@
 //! before its end, the client has left.
 
 use super::collect::idle;
-use super::meter::{Head, counted};
+use super::meter::{Head, counted, estimated};
 use super::record::Record;
 use super::settle::Ending;
 use crate::error::{Code, Fault};
@@ -60,6 +60,8 @@ struct Passing {
     /// The last bytes of a body that is not events.
     tail: Vec<u8>,
     asked_for_usage: bool,
+    /// Compressed: nothing can be read.
+    encoded: bool,
     /// The upstream sent an error event.
     failed: Option<u16>,
     bytes_in: usize,
@@ -113,6 +115,7 @@ impl Metered {
                 meter: StreamMeter::new(route),
                 tail: Vec::new(),
                 asked_for_usage,
+                encoded: head.is_encoded(),
                 failed: None,
                 bytes_in: 0,
                 bytes_out: 0,
@@ -284,6 +287,9 @@ impl Passing {
 
     fn usage(&self, record: &Record) -> Usage {
         let route = record.arrival.route;
+        if self.encoded {
+            return estimated(record);
+        }
         if self.flow == Flow::Bytes {
             let input = record.prompt_tokens();
             let none = Usage { input, ..Usage::default() };

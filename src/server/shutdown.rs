@@ -22,8 +22,9 @@ pub enum Patience {
 }
 
 impl Running {
-    /// Ends the server. `hurry` ends the wait early when it resolves (a second signal).
-    pub async fn stop(mut self, patience: Patience, hurry: impl Future<Output = ()>) {
+    /// Ends the server. `hurry` ends the wait early when it resolves (a second signal). `false`: rows of the
+    /// ledger did not reach the database.
+    pub async fn stop(self, patience: Patience, hurry: impl Future<Output = ()>) -> bool {
         let lifecycle = &self.gateway.lifecycle;
         let grace = self.config.listen.shutdown_grace;
         lifecycle.enter(Phase::Closing);
@@ -49,16 +50,15 @@ impl Running {
             server.stop(true).await;
         }
         let accounting = &self.gateway.handles.accounting;
-        if !accounting.flush(FLUSH).await {
+        let written = accounting.flush(FLUSH).await;
+        if !written {
             let rows = accounting.counts().waiting;
             tracing::error!(rows, "ledger rows did not reach the database and are lost");
         }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        written
     }
 
     /// Waits until nothing runs or waits, at most until `until`.

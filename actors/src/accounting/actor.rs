@@ -23,7 +23,9 @@ pub(super) struct AccountingActor {
     store: Store,
     health: StoreHealth,
     writing: bool,
-    /// Pause after the last failure; `None` when the database answers.
+    /// A timer will write again.
+    retrying: bool,
+    /// Pause after the last failure, which a timer keeps; `None` when the database answers.
     pause: Option<Duration>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     _line: Lifeline,
@@ -31,12 +33,21 @@ pub(super) struct AccountingActor {
 
 impl AccountingActor {
     pub(super) const fn new(ledger: Arc<Ledger>, store: Store, health: StoreHealth, line: Lifeline) -> Self {
-        Self { ledger, store, health, writing: false, pause: None, flushes: Vec::new(), _line: line }
+        Self {
+            ledger,
+            store,
+            health,
+            writing: false,
+            retrying: false,
+            pause: None,
+            flushes: Vec::new(),
+            _line: line,
+        }
     }
 
     /// Writes the next batch, if there is one and none is being written.
     fn write(&mut self, ctx: &mut Context<Self>) {
-        if self.writing {
+        if self.writing || self.retrying {
             return;
         }
         let Some(batch) = self.ledger.with(|spool| spool.lend(BATCH)).flatten() else {
@@ -67,7 +78,11 @@ impl AccountingActor {
                 let pause = self.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
                 self.pause = Some(pause);
                 tracing::warn!(%error, retry_ms = pause.as_millis(), "a ledger batch waits");
-                ctx.run_later(pause, |actor, ctx| actor.write(ctx));
+                self.retrying = true;
+                ctx.run_later(pause, |actor, ctx| {
+                    actor.retrying = false;
+                    actor.write(ctx);
+                });
             }
         }
     }
@@ -93,9 +108,7 @@ impl Actor for AccountingActor {
         // A batch that a dead predecessor had lent comes again; the database takes each row once.
         self.ledger.with(|spool| spool.take_back());
         ctx.run_interval(TICK, |actor, ctx| {
-            if actor.pause.is_none() {
-                actor.write(ctx);
-            }
+            actor.write(ctx);
         });
     }
 }

@@ -228,7 +228,10 @@ fn to_row(
     spec.check()?;
     let id = old.map_or_else(|| Uuid::now_v7().to_string(), |row| row.id.clone());
     let api_key_sealed = match &spec.api_key {
-        WriteOnly::Keep => old.and_then(|row| row.api_key_sealed.clone()),
+        WriteOnly::Keep => match old.and_then(|row| row.api_key_sealed.as_ref()) {
+            Some(stored) => Some(sealer.renew(&key_place(&id), stored).map_err(|_| AdminError::Internal)?),
+            None => None,
+        },
         WriteOnly::Clear => None,
         WriteOnly::Set(key) => Some(sealer.seal(&key_place(&id), key).map_err(|_| AdminError::Internal)?),
     };

@@ -56,6 +56,14 @@ impl Sealer {
         Ok(format!("{SEALED}{}", STANDARD.encode([nonce.as_slice(), &sealed].concat())))
     }
 
+    /// What is stored at `place`, sealed if it was kept in the open while there was no key.
+    pub fn renew(&self, place: &str, stored: &str) -> Result<String, SealError> {
+        match stored.strip_prefix(PLAIN) {
+            Some(plain) => self.seal(place, &plain.into()),
+            None => Ok(stored.to_owned()),
+        }
+    }
+
     /// The secret stored at `place`.
     pub fn open(&self, place: &str, stored: &str) -> Result<SecretString, SealError> {
         if let Some(plain) = stored.strip_prefix(PLAIN) {
@@ -101,5 +109,9 @@ mod tests {
         let stored = Sealer::default().seal("p", &"s".into()).unwrap();
         let opened = Sealer::new(Some(&[1; 32])).open("p", &stored).unwrap();
         assert_eq!(opened.expose_secret(), "s");
+        let sealer = Sealer::new(Some(&[1; 32]));
+        let renewed = sealer.renew("p", &stored).unwrap();
+        assert!(renewed.starts_with(SEALED), "{renewed}");
+        assert_eq!(sealer.renew("p", &renewed), Ok(renewed));
     }
 }
