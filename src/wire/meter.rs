@@ -4,7 +4,7 @@
 //! cannot read counts for nothing and passes. Invariant: what is counted depends on the events alone, so on no
 //! chunking (see [`super::sse`]).
 
-use super::json::{Cursor, each_member};
+use super::json::{Cursor, each_item, each_member};
 use super::route::{Dialect, Route};
 use super::sse::Event;
 use super::usage::{Figures, blocks_text, choices_text, figures_in_tail, member_text};
@@ -96,14 +96,24 @@ impl<'a> Members<'a> {
         members
     }
 
+    /// No choices, or only ones that say nothing: LiteLLM sends the usage with `{"index":0,"delta":{}}`.
     fn has_no_choices(&self) -> bool {
-        self.choices.is_none_or(|choices| Cursor::new(choices).take(b'[') && !has_item(choices))
+        self.choices.is_none_or(|choices| {
+            let mut nothing = choices.starts_with(b"[");
+            each_item(choices, |choice| nothing &= says_nothing(choice));
+            nothing
+        })
     }
 }
 
-fn has_item(array: &[u8]) -> bool {
-    let mut cursor = Cursor::new(array);
-    cursor.take(b'[') && cursor.next_item()
+/// Whether nothing but the number of a choice is in it.
+fn says_nothing(choice: &[u8]) -> bool {
+    let mut nothing = choice.starts_with(b"{");
+    each_member(choice, |key, cursor| {
+        let value = cursor.skip();
+        nothing &= key == b"index" || matches!(value, b"null" | b"\"\"" | b"{}");
+    });
+    nothing
 }
 
 fn object(value: &[u8]) -> Option<&[u8]> {

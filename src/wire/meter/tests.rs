@@ -330,3 +330,22 @@ proptest! {
         prop_assert_eq!(metered(CHAT, stream.as_bytes()).meter.counted(), expected);
     }
 }
+
+#[test]
+fn an_extra_chunk_whose_choice_says_nothing_is_dropped_and_one_that_says_something_is_not() {
+    let usage = r#""usage":{"prompt_tokens":9,"total_tokens":12,"completion_tokens":3}"#;
+    for (choices, extra) in [
+        (r#"[{"index":0,"delta":{}}]"#, true),
+        (r#"[{"index":0,"delta":{},"finish_reason":null,"logprobs":null}]"#, true),
+        (r#"[{"index":0,"delta":{}},{"index":1,"text":""}]"#, true),
+        ("[ ]", true),
+        ("null", false),
+        (r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#, false),
+        (r#"[{"index":0,"delta":{"content":"a"}}]"#, false),
+        (r#"[{"index":0,"delta":{}},{"index":1,"delta":{"content":"a"}}]"#, false),
+    ] {
+        let run = metered(CHAT, data(&[&format!(r#"{{"choices":{choices},{usage}}}"#)]).as_bytes());
+        assert_eq!(run.out.is_empty(), extra, "{choices}");
+        assert_eq!(run.usage(), Some((9, 0, 3, 0)), "{choices}");
+    }
+}
