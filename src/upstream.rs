@@ -63,13 +63,18 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// A request to send.
-#[derive(Debug)]
+/// A request to send. Its headers hold credentials and its body a prompt: it is never printed.
 pub struct Request {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Vec<Bytes>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).finish_non_exhaustive()
+    }
 }
 
 impl Upstream {

@@ -4,10 +4,12 @@ use super::{AdminError, Context, groups, keys, models, tenants};
 use super::{GroupView, KeyView, KeyWithSecret, ModelView, TenantView};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AtomicResponse, Handler, Message, WrapFuture};
+use std::fmt;
 use std::sync::Arc;
 
-/// A write of the management API. Bodies are JSON text, read here so that an error names its field.
-#[derive(Clone, Debug, Message)]
+/// A write of the management API. Bodies are JSON text, read here so that an error names its field; they may
+/// hold secrets, so they are never printed.
+#[derive(Clone, Message)]
 #[rtype(result = "Result<Written, AdminError>")]
 pub enum Write {
     CreateModel(Vec<u8>),
@@ -24,6 +26,12 @@ pub enum Write {
     CreateGroup(Vec<u8>),
     PatchGroup(String, Vec<u8>),
     DeleteGroup(String),
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Write(..)")
+    }
 }
 
 /// What a write answers.
