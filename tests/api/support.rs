@@ -3,8 +3,12 @@
 
 mod app;
 mod client;
+mod raw;
+mod stage;
 mod upstream;
 
 pub use app::{ADMIN_TOKEN, TestApp, run, until};
 pub use client::{Answer, Caller};
+pub use raw::{Raw, RawAnswer, exchange};
+pub use stage::{Stage, chat_body, hang};
 pub use upstream::{Gate, Seen, Step, Upstream, chat_answer, chat_chunks, json, sse};
