@@ -45,10 +45,10 @@ impl Head {
         kind.trim().eq_ignore_ascii_case("text/event-stream")
     }
 
-    /// Whether the body is JSON, or an error, which is small.
+    /// Whether the body is JSON or a text, or an error: small, as a rule.
     fn is_collected(&self) -> bool {
-        let kind = self.content_type();
-        kind.is_empty() || kind.contains("json") || !self.status.is_success()
+        let kind = self.content_type().trim().to_ascii_lowercase();
+        kind.is_empty() || kind.contains("json") || kind.starts_with("text/") || !self.status.is_success()
     }
 
     pub fn is_encoded(&self) -> bool {
@@ -80,9 +80,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
     };
     match outcome {
         Ok((flow, first)) => {
-            let mut answer = HttpResponse::new(head.status);
-            client_headers(&head.headers, answer.headers_mut());
-            decorate(&record, answer.headers_mut());
+            let answer = begun(&record, &head, head.status);
             let metered = Metered::new(record, flow, body, first, &head, asked_for_usage);
             answer.set_body(BoxBody::new(metered))
         }
@@ -108,28 +106,32 @@ fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
     if status.is_success() && is_json_route(route) && !head.is_encoded() && !is_json(&body) {
         return record.refuse(&Fault::new(Code::UpstreamError, "the upstream's answer is not JSON"));
     }
-    let missing_model = status.is_client_error() && names_missing_model(&body);
-    if missing_model {
-        status = StatusCode::NOT_FOUND;
+    let mut code = Code::UpstreamError;
+    if status.is_client_error() && names_missing_model(&body) {
+        (status, code) = (StatusCode::NOT_FOUND, Code::ModelNotFound);
     }
     let bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let usage = if status.is_success() { usage_of(&record, head, &body) } else { Usage::default() };
     let mut ending = Ending::answered(status.as_u16(), usage, bytes_out);
     if !status.is_success() {
-        let code = if missing_model { Code::ModelNotFound } else { Code::UpstreamError };
         ending = ending.because(status.as_u16(), code.name());
     }
     if !record.settle(&ending) {
         let fault = Fault::new(Code::Restarting, "the ledger was restarted after a fault");
         return record.refuse(&fault);
     }
+    begun(&record, head, status).set_body(BoxBody::new(body))
+}
+
+/// The head of the answer to the client.
+fn begun(record: &Record, head: &Head, status: StatusCode) -> HttpResponse {
     let mut answer = HttpResponse::new(status);
     client_headers(&head.headers, answer.headers_mut());
-    decorate(&record, answer.headers_mut());
+    decorate(record, answer.headers_mut());
     if matches!(status.as_u16(), 429 | 503) && !head.headers.contains_key(RETRY_AFTER) {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    answer.set_body(BoxBody::new(body))
+    answer
 }
 
 /// What the answer cost in tokens: as the upstream says, or else counted from its text.

@@ -17,6 +17,7 @@ use crate::wire::failure::{Failure, Position};
 use crate::wire::sse::{Splitter, Verdict};
 use crate::wire::usage::usage_in_tail;
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::StatusCode;
 use bytes::Bytes;
 use futures_util::Stream;
 use obleth_core::ledger::{Usage, UsageSource};
@@ -62,6 +63,8 @@ struct Passing {
     asked_for_usage: bool,
     /// Compressed: nothing can be read.
     encoded: bool,
+    /// What the head said.
+    status: StatusCode,
     /// The upstream sent an error event.
     failed: Option<u16>,
     bytes_in: usize,
@@ -85,6 +88,8 @@ pub(super) struct Metered {
     passing: Passing,
     /// Pieces that may leave.
     out: VecDeque<Bytes>,
+    /// The end has passed: whatever the upstream does now, the answer is whole.
+    whole: bool,
     state: State,
     /// The length the head announced; kept only where every byte passes.
     length: Option<usize>,
@@ -116,11 +121,13 @@ impl Metered {
                 tail: Vec::new(),
                 asked_for_usage,
                 encoded: head.is_encoded(),
+                status: head.status,
                 failed: None,
                 bytes_in: 0,
                 bytes_out: 0,
             },
             out: VecDeque::new(),
+            whole: false,
             state: State::Flowing,
             length: head.length.filter(|_| flow == Flow::Bytes),
             chunked: head.chunked,
@@ -142,7 +149,7 @@ impl Metered {
                 self.passing.keep_tail(&chunk);
                 self.out.push_back(chunk);
                 if self.length.is_some_and(|length| self.passing.bytes_in >= length) {
-                    self.settle(None);
+                    self.settle_whole();
                 }
             }
         }
@@ -161,7 +168,7 @@ impl Metered {
             if note.usage_only && !*asked_for_usage { Verdict::Drop } else { Verdict::Pass }
         });
         if terminal {
-            self.settle(None);
+            self.settle_whole();
         } else {
             self.report();
         }
@@ -195,9 +202,9 @@ impl Metered {
             (Flow::Bytes, Some(length)) => self.passing.bytes_in >= length,
             (Flow::Bytes, None) => !(by_close && self.chunked),
         };
-        if complete {
+        if complete || self.whole {
             self.out.extend(rest);
-            self.settle(None);
+            self.settle_whole();
             self.state = State::Ended;
         } else {
             self.fail(&truncated());
@@ -206,6 +213,10 @@ impl Metered {
 
     /// Ends the answer with an error: as an event where there are events, else by breaking the connection.
     fn fail(&mut self, fault: &Fault) {
+        if self.whole {
+            self.state = State::Ended;
+            return;
+        }
         self.settle(Some(fault.code));
         if self.passing.flow == Flow::Bytes {
             self.state = State::Broken;
@@ -225,14 +236,20 @@ impl Metered {
         self.state = State::Ended;
     }
 
+    /// Settles a whole answer.
+    fn settle_whole(&mut self) {
+        self.whole = true;
+        self.settle(None);
+    }
+
     /// Settles with what has passed; `code` when the answer was cut.
     fn settle(&mut self, code: Option<Code>) {
         let usage = self.passing.usage(&self.record);
-        let status = self.passing.failed.unwrap_or(200);
+        let status = self.passing.failed.unwrap_or(self.passing.status.as_u16());
         let waiting: usize = self.out.iter().map(Bytes::len).sum();
         let bytes_out = self.passing.bytes_out + u64::try_from(waiting).unwrap_or(0);
         let mut ending = Ending::answered(status, usage, bytes_out);
-        if self.passing.failed.is_some() {
+        if self.passing.failed.is_some() || !self.passing.status.is_success() {
             ending = ending.because(status, Code::UpstreamError.name());
         }
         if let Some(code) = code {
@@ -287,6 +304,9 @@ impl Passing {
 
     fn usage(&self, record: &Record) -> Usage {
         let route = record.arrival.route;
+        if !self.status.is_success() {
+            return Usage::default();
+        }
         if self.encoded {
             return estimated(record);
         }

@@ -10,4 +10,6 @@
 )]
 
 mod chat;
+mod stream_faults;
 mod support;
+mod upstream_faults;
