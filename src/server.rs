@@ -287,17 +287,20 @@ fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, 
         App::new()
             .app_data(worker)
             .wrap(TracingLogger::<RequestSpan>::new())
-            .route("/health", web::get().to(async |request: HttpRequest| health::health(&request)))
-            .route(
-                "/ready",
-                web::get().to(async |request: HttpRequest, worker: Data<Worker>| {
-                    health::ready(&request, &worker.gateway)
-                }),
-            )
+            .service(admin::resource("/health", "GET", [web::get().to(alive)]))
+            .service(admin::resource("/ready", "GET", [web::get().to(ready)]))
             .configure(admin::routes)
             .default_service(web::to(admin::not_found))
     });
     Ok(server.workers(1).tcp_nodelay(true).disable_signals().shutdown_timeout(1).listen(listener)?.run())
+}
+
+async fn alive(request: HttpRequest) -> HttpResponse {
+    health::health(&request)
+}
+
+async fn ready(request: HttpRequest, worker: Data<Worker>) -> HttpResponse {
+    health::ready(&request, &worker.gateway)
 }
 
 fn serve_metrics(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
@@ -305,7 +308,7 @@ fn serve_metrics(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::from(Arc::clone(&gateway)))
-            .route("/metrics", web::get().to(metrics_page))
+            .service(admin::resource("/metrics", "GET", [web::get().to(metrics_page)]))
             .default_service(web::to(admin::not_found))
     });
     Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())

@@ -1,5 +1,6 @@
 //! The management API, `/api/v1/...`: its routing table, its access, and how results become answers.
 
+use super::data::method_not_allowed;
 use crate::app::Worker;
 use crate::error::{Code, Fault, X_REQUEST_ID};
 use crate::pipeline::request_id_of;
@@ -15,6 +16,7 @@ use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::future::ready;
 use subtle::ConstantTimeEq;
 
 mod groups;
@@ -30,9 +32,14 @@ const BODY_MAX: usize = 1 << 20;
 pub fn routes(config: &mut ServiceConfig) {
     let api = web::scope("/api/v1")
         .wrap(from_fn(guard))
-        .service(resource("/models", [web::get().to(models::list), web::post().to(models::create)]))
+        .service(resource(
+            "/models",
+            "GET, POST",
+            [web::get().to(models::list), web::post().to(models::create)],
+        ))
         .service(resource(
             "/models/{name:.+}",
+            "GET, PATCH, PUT, DELETE",
             [
                 web::get().to(models::one),
                 web::patch().to(models::patch),
@@ -40,42 +47,55 @@ pub fn routes(config: &mut ServiceConfig) {
                 web::delete().to(models::delete),
             ],
         ))
-        .service(resource("/tenants", [web::get().to(tenants::list), web::post().to(tenants::create)]))
+        .service(resource(
+            "/tenants",
+            "GET, POST",
+            [web::get().to(tenants::list), web::post().to(tenants::create)],
+        ))
         .service(resource(
             "/tenants/{id}/keys",
+            "GET, POST",
             [web::get().to(keys::of_tenant), web::post().to(keys::create)],
         ))
         .service(resource(
             "/tenants/{id}",
+            "GET, PATCH, DELETE",
             [web::get().to(tenants::one), web::patch().to(tenants::patch), web::delete().to(tenants::delete)],
         ))
-        .service(resource("/keys", [web::get().to(keys::list)]))
-        .service(resource("/keys/{id}/rotate", [web::post().to(keys::rotate)]))
+        .service(resource("/keys", "GET", [web::get().to(keys::list)]))
+        .service(resource("/keys/{id}/rotate", "POST", [web::post().to(keys::rotate)]))
         .service(resource(
             "/keys/{id}",
+            "GET, PATCH, DELETE",
             [web::get().to(keys::one), web::patch().to(keys::patch), web::delete().to(keys::delete)],
         ))
-        .service(resource("/groups", [web::get().to(groups::list), web::post().to(groups::create)]))
+        .service(resource(
+            "/groups",
+            "GET, POST",
+            [web::get().to(groups::list), web::post().to(groups::create)],
+        ))
         .service(resource(
             "/groups/{name:.+}",
+            "GET, PATCH, DELETE",
             [web::get().to(groups::one), web::patch().to(groups::patch), web::delete().to(groups::delete)],
         ))
-        .service(resource("/usage/summary", [web::get().to(usage::summary)]))
-        .service(resource("/usage/logs", [web::get().to(usage::logs)]))
-        .service(resource("/usage/logs/{request_id:.+}", [web::get().to(usage::log)]))
-        .service(resource("/version", [web::get().to(version)]))
+        .service(resource("/usage/summary", "GET", [web::get().to(usage::summary)]))
+        .service(resource("/usage/logs", "GET", [web::get().to(usage::logs)]))
+        .service(resource("/usage/logs/{request_id:.+}", "GET", [web::get().to(usage::log)]))
+        .service(resource("/version", "GET", [web::get().to(version)]))
         .default_service(web::to(not_found));
     config.service(api);
 }
 
-/// A resource with these routes; another method is a 405 in our envelope.
-fn resource(path: &'static str, routes: impl IntoIterator<Item = Route>) -> Resource {
+/// A resource with these routes, whose methods are `allowed`; another method is a 405 in our envelope.
+pub fn resource(
+    path: &'static str,
+    allowed: &'static str,
+    routes: impl IntoIterator<Item = Route>,
+) -> Resource {
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    resource.default_service(web::to(wrong_method))
-}
-
-async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    refuse(&request, &Fault::new(Code::MethodNotAllowed, "this route does not answer this method"))
+    let refuse = move |request: HttpRequest| ready(method_not_allowed(&request, allowed));
+    resource.default_service(web::to(refuse))
 }
 
 /// Any path that is not ours.

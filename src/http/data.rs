@@ -19,7 +19,7 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
     // HEAD is GET without the body (RFC 9110 §9.3.2).
     let method = if *request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
     if let Some(allowed) = route.method().filter(|allowed| method != *allowed) {
-        return wrong_method(&request, allowed);
+        return method_not_allowed(&request, allowed);
     }
     let phase = worker.gateway.lifecycle.phase();
     let mut answer = match route {
@@ -42,7 +42,8 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
     answer
 }
 
-fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+/// A 405 that names the methods of the route.
+pub fn method_not_allowed(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
     let fault = Fault::new(Code::MethodNotAllowed, format!("this route answers {allowed}"));
     let mut answer = fault.respond(&request_id_of(request.headers()));
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

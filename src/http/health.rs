@@ -3,8 +3,9 @@
 use crate::app::Gateway;
 use crate::error::X_REQUEST_ID;
 use crate::pipeline::request_id_of;
-use actix_web::http::header::HeaderName;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -12,23 +13,24 @@ struct Status {
     status: &'static str,
 }
 
-fn id(request: &HttpRequest) -> (HeaderName, String) {
-    (X_REQUEST_ID, request_id_of(request.headers()).to_string())
-}
-
 /// The process is alive.
 pub fn health(request: &HttpRequest) -> HttpResponse {
-    HttpResponse::Ok().insert_header(id(request)).json(Status { status: "ok" })
+    answer(request, StatusCode::OK).json(Status { status: "ok" })
 }
 
 /// New requests are welcome.
 pub fn ready(request: &HttpRequest, gateway: &Gateway) -> HttpResponse {
     if gateway.lifecycle.is_ready() {
-        HttpResponse::Ok().insert_header(id(request)).json(Status { status: "ready" })
+        answer(request, StatusCode::OK).json(Status { status: "ready" })
     } else {
-        HttpResponse::ServiceUnavailable()
-            .insert_header(id(request))
-            .insert_header(("retry-after", "1"))
+        answer(request, StatusCode::SERVICE_UNAVAILABLE)
+            .insert_header((RETRY_AFTER, "1"))
             .json(Status { status: "not ready" })
     }
+}
+
+fn answer(request: &HttpRequest, status: StatusCode) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((X_REQUEST_ID, &*request_id_of(request.headers())));
+    answer
 }

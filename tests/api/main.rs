@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_input;
 mod chat;
 mod stream_faults;
 mod support;
