@@ -4,7 +4,7 @@ use super::record::Record;
 use crate::app::Settings;
 use crate::error::X_REQUEST_ID;
 use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue};
-use obleth_core::ledger::CacheState;
+use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::registry::Model;
 use secrecy::ExposeSecret;
 
@@ -126,7 +126,7 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(&record.arrival.request_id) {
         headers.insert(X_REQUEST_ID, value);
     }
-    if record.seat.is_some() || record.timing.sent.is_some() {
+    if matches!(record.admission, Admission::Fast | Admission::Queued) {
         headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(record.admission.as_str()));
     }
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);

@@ -11,6 +11,8 @@
 
 mod bad_input;
 mod chat;
+mod headers;
+mod routes;
 mod stream_faults;
 mod support;
 mod upstream_faults;
