@@ -7,12 +7,15 @@
 use parking_lot::Mutex;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What a cell can hold.
 pub trait Heal {
     /// A fresh core in place of one that a panic may have torn, built from what is known outside of it.
     fn heal(&mut self);
+
+    /// A call has ended well: its caller now holds what it gave. Until then a panic takes it back.
+    fn commit(&mut self) {}
 }
 
 /// A core call panicked; the core was healed. The caller answers 503 `restarting`, or tries again.
@@ -20,12 +23,16 @@ pub trait Heal {
 #[error("the {0} core was restarted after a fault")]
 pub struct Contained(pub &'static str);
 
+/// A planted fault at the beginning of a call, or at its end.
+const EARLY: u8 = 1;
+const LATE: u8 = 2;
+
 /// A core, its lock and its containment.
 pub struct Cell<C> {
     name: &'static str,
     core: Mutex<C>,
     restarts: AtomicU64,
-    planted: AtomicBool,
+    planted: AtomicU8,
 }
 
 impl<C> fmt::Debug for Cell<C> {
@@ -37,25 +44,38 @@ impl<C> fmt::Debug for Cell<C> {
 impl<C: Heal> Cell<C> {
     /// Puts `core` in a cell; `name` is the actor's, for logs and metrics.
     pub fn new(name: &'static str, core: C) -> Self {
-        Self { name, core: Mutex::new(core), restarts: AtomicU64::new(0), planted: AtomicBool::new(false) }
+        Self { name, core: Mutex::new(core), restarts: AtomicU64::new(0), planted: AtomicU8::new(0) }
     }
 
     /// Calls the core under its lock.
     pub fn with<R>(&self, call: impl FnOnce(&mut C) -> R) -> Result<R, Contained> {
         let mut core = self.core.lock();
-        let planted = self.planted.load(Ordering::Relaxed) && self.planted.swap(false, Ordering::Relaxed);
+        let planted = match self.planted.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.planted.swap(0, Ordering::Relaxed),
+        };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            if planted {
+            if planted == EARLY {
                 std::panic::resume_unwind(Box::new("planted fault"));
             }
-            call(&mut core)
+            let result = call(&mut core);
+            if planted == LATE {
+                std::panic::resume_unwind(Box::new("planted late fault"));
+            }
+            result
         }));
-        result.map_err(|_| {
-            core.heal();
-            self.restarts.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(actor = self.name, "a core call panicked; a fresh core was built");
-            Contained(self.name)
-        })
+        match result {
+            Ok(result) => {
+                core.commit();
+                Ok(result)
+            }
+            Err(_) => {
+                core.heal();
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(actor = self.name, "a core call panicked; a fresh core was built");
+                Err(Contained(self.name))
+            }
+        }
     }
 
     /// The actor's name.
@@ -71,7 +91,13 @@ impl<C: Heal> Cell<C> {
     /// Makes the next call panic. For tests of containment.
     #[doc(hidden)]
     pub fn plant_fault(&self) {
-        self.planted.store(true, Ordering::Relaxed);
+        self.planted.store(EARLY, Ordering::Relaxed);
+    }
+
+    /// Makes the next call panic once its work is done and its result is lost. For tests of containment.
+    #[doc(hidden)]
+    pub fn plant_late_fault(&self) {
+        self.planted.store(LATE, Ordering::Relaxed);
     }
 }
 

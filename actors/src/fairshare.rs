@@ -150,6 +150,12 @@ impl Fairshare {
         self.desk.plant_fault();
     }
 
+    /// Makes the next core call panic once its work is done. For tests.
+    #[doc(hidden)]
+    pub fn plant_late_fault(&self) {
+        self.desk.plant_late_fault();
+    }
+
     /// Kills the actor. For tests.
     #[doc(hidden)]
     pub fn crash(&self) -> Result<(), Undelivered> {

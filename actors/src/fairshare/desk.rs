@@ -51,15 +51,31 @@ struct Floor {
     tickets: HashMap<u64, TicketId>,
     /// Admission requests on their way through the mailbox. They count as waiting: nobody slips past them.
     approaching: u32,
+    given: Given,
+}
+
+/// What the call that runs has given. A panic before its end takes it back: nobody holds it yet.
+#[derive(Default)]
+struct Given {
+    seats: Vec<TicketId>,
+    approaches: u32,
 }
 
 impl Heal for Floor {
     fn heal(&mut self) {
+        let given = std::mem::take(&mut self.given);
+        given.seats.iter().for_each(|ticket| _ = self.seats.remove(ticket));
+        self.approaching = self.approaching.saturating_sub(given.approaches);
         let seats = self.seats.values().cloned();
         self.queue = FairQueue::resume(self.settings.clone(), self.clock.now(), seats);
         // Their callers see the channel close and offer the request again.
         self.waiting.clear();
         self.tickets.clear();
+    }
+
+    fn commit(&mut self) {
+        self.given.seats.clear();
+        self.given.approaches = 0;
     }
 }
 
@@ -70,7 +86,13 @@ impl Floor {
     fn note_seat(&mut self, ticket: TicketId) {
         if let Some(record) = self.queue.seat_record(ticket) {
             self.seats.insert(ticket, record);
+            self.given.seats.push(ticket);
         }
+    }
+
+    fn note_approach(&mut self) {
+        self.approaching += 1;
+        self.given.approaches += 1;
     }
 
     fn give_back(&mut self, now: Moment, ticket: TicketId, spent: Spent) {
@@ -150,6 +172,7 @@ impl Desk {
             waiting: HashMap::new(),
             tickets: HashMap::new(),
             approaching: 0,
+            given: Given::default(),
         };
         Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0) }
     }
@@ -170,7 +193,7 @@ impl Desk {
             let grant = if free { floor.queue.try_seat(now, demand) } else { None };
             match grant {
                 Some(grant) => floor.note_seat(grant.ticket),
-                None => floor.approaching += 1,
+                None => floor.note_approach(),
             }
             // The plans that came with the demand may have set others free.
             (grant, floor.answers(now))
@@ -324,6 +347,10 @@ impl Desk {
 
     pub(super) fn plant_fault(&self) {
         self.cell.plant_fault();
+    }
+
+    pub(super) fn plant_late_fault(&self) {
+        self.cell.plant_late_fault();
     }
 }
 
