@@ -28,7 +28,7 @@ pub const NAME: &str = "accounting";
 
 /// Rows of one batch.
 const BATCH: usize = 500;
-/// How often waiting rows are written.
+/// How often waiting rows are written; every pause is looked at as often.
 const TICK: Duration = Duration::from_millis(100);
 /// First and longest pause after a batch the database did not take.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -58,17 +58,32 @@ struct Ledger {
 impl Ledger {
     /// Calls the core; first hands it what a fault kept out.
     fn with<R>(&self, call: impl FnOnce(&mut Spool) -> R) -> Option<R> {
-        let stranded = if self.has_stranded.swap(false, Ordering::AcqRel) {
+        let mut stranded = if self.has_stranded.swap(false, Ordering::AcqRel) {
             std::mem::take(&mut *self.stranded.lock())
         } else {
             Vec::new()
         };
-        self.cell
-            .with(|books| {
-                stranded.into_iter().for_each(|row| books.spool.push(row));
-                call(&mut books.spool)
-            })
-            .ok()
+        let result = self.cell.with(|books| {
+            while let Some(row) = stranded.pop() {
+                books.spool.push(row);
+            }
+            call(&mut books.spool)
+        });
+        self.strand(stranded);
+        result.ok()
+    }
+
+    /// Keeps rows that did not reach the core for the next call.
+    fn strand(&self, rows: Vec<Arc<LedgerRow>>) {
+        if !rows.is_empty() {
+            self.stranded.lock().extend(rows);
+            self.has_stranded.store(true, Ordering::Release);
+        }
+    }
+
+    /// The same for a call that may be made again: a contained fault does not end it.
+    fn with_retry<R>(&self, call: impl Fn(&mut Spool) -> R) -> Option<R> {
+        (0..3).find_map(|_| self.with(&call))
     }
 }
 
@@ -105,28 +120,28 @@ impl Accounting {
 
     /// Takes the row of a finished request. `false`: a contained fault; the row is kept and goes in later.
     pub fn record(&self, row: Arc<LedgerRow>) -> bool {
-        let kept = Arc::clone(&row);
-        if self.ledger.with(|spool| spool.push(row)).is_some() {
-            return true;
-        }
-        self.ledger.stranded.lock().push(kept);
-        self.ledger.has_stranded.store(true, Ordering::Release);
-        false
+        let mut row = Some(row);
+        let taken = self.ledger.with(|spool| row.take().into_iter().for_each(|row| spool.push(row)));
+        self.ledger.strand(row.into_iter().collect());
+        taken.is_some()
     }
 
     /// Whether a new request may start.
     pub fn has_room(&self) -> bool {
-        self.ledger.with(|spool| spool.has_room()).unwrap_or(true)
+        self.ledger.with_retry(|spool| spool.has_room()).unwrap_or(true)
     }
 
     /// Row counts since the start.
     pub fn counts(&self) -> Counts {
-        self.ledger.with(|spool| spool.counts()).unwrap_or_default()
+        self.ledger.with_retry(|spool| spool.counts()).unwrap_or_default()
     }
 
     /// Waits until every row handed over so far is in the database, at most `patience`. Whether it is.
     pub async fn flush(&self, patience: Duration) -> bool {
-        let target = self.counts().received;
+        let Some(Counts { received: target, recorded, .. }) = self.ledger.with_retry(|spool| spool.counts())
+        else {
+            return false;
+        };
         let attempt = async {
             loop {
                 match self.actor.send(Flush { target }).await {
@@ -135,7 +150,7 @@ impl Accounting {
                 }
             }
         };
-        target == self.counts().recorded || timeout(patience, attempt).await.is_ok()
+        target == recorded || timeout(patience, attempt).await.is_ok()
     }
 
     /// Contained faults and restarts since the start.

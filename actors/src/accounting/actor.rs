@@ -9,6 +9,7 @@ use obleth_schema::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Write what waits; answers whether `target` rows are recorded by then.
 #[derive(Message)]
@@ -23,34 +24,23 @@ pub(super) struct AccountingActor {
     store: Store,
     health: StoreHealth,
     writing: bool,
-    /// A timer will write again.
-    retrying: bool,
-    /// Pause after the last failure, which a timer keeps; `None` when the database answers.
-    pause: Option<Duration>,
+    /// After a failure: the pause, and when it is over. `None` when the database answers.
+    pause: Option<(Duration, Instant)>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     _line: Lifeline,
 }
 
 impl AccountingActor {
     pub(super) const fn new(ledger: Arc<Ledger>, store: Store, health: StoreHealth, line: Lifeline) -> Self {
-        Self {
-            ledger,
-            store,
-            health,
-            writing: false,
-            retrying: false,
-            pause: None,
-            flushes: Vec::new(),
-            _line: line,
-        }
+        Self { ledger, store, health, writing: false, pause: None, flushes: Vec::new(), _line: line }
     }
 
     /// Writes the next batch, if there is one and none is being written.
     fn write(&mut self, ctx: &mut Context<Self>) {
-        if self.writing || self.retrying {
+        if self.writing {
             return;
         }
-        let Some(batch) = self.ledger.with(|spool| spool.lend(BATCH)).flatten() else {
+        let Some(batch) = self.ledger.with_retry(|spool| spool.lend(BATCH)).flatten() else {
             self.answer_flushes();
             return;
         };
@@ -75,20 +65,17 @@ impl AccountingActor {
             }
             Err(error) => {
                 self.ledger.with(|spool| spool.take_back());
-                let pause = self.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-                self.pause = Some(pause);
+                let pause = self.pause.map_or(FIRST_PAUSE, |(pause, _)| (pause * 2).min(LONGEST_PAUSE));
+                self.pause = Some((pause, Instant::now() + pause));
+                // Flushes that nobody waits for any more would gather while the database is away.
+                self.flushes.retain(|(_, reply)| !reply.is_closed());
                 tracing::warn!(%error, retry_ms = pause.as_millis(), "a ledger batch waits");
-                self.retrying = true;
-                ctx.run_later(pause, |actor, ctx| {
-                    actor.retrying = false;
-                    actor.write(ctx);
-                });
             }
         }
     }
 
     fn answer_flushes(&mut self) {
-        let recorded = self.ledger.with(|spool| spool.counts()).unwrap_or_default().recorded;
+        let recorded = self.ledger.with_retry(|spool| spool.counts()).unwrap_or_default().recorded;
         for (target, reply) in std::mem::take(&mut self.flushes) {
             if recorded >= target {
                 // A caller that no longer waits is fine.
@@ -108,7 +95,9 @@ impl Actor for AccountingActor {
         // A batch that a dead predecessor had lent comes again; the database takes each row once.
         self.ledger.with(|spool| spool.take_back());
         ctx.run_interval(TICK, |actor, ctx| {
-            actor.write(ctx);
+            if actor.pause.is_none_or(|(_, over)| Instant::now() >= over) {
+                actor.write(ctx);
+            }
         });
     }
 }

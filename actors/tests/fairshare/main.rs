@@ -12,5 +12,6 @@
 mod changes;
 mod faults;
 mod leaving;
+mod ledger;
 mod queue;
 mod support;

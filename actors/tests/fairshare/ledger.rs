@@ -1,0 +1,199 @@
+//! The ledger under faults: each row in the database exactly once.
+
+use actix::{Arbiter, System};
+use obleth_actors::accounting::{Accounting, StoreHealth};
+use obleth_core::ids::{KeyId, RowId, TenantId};
+use obleth_core::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
+use obleth_core::units::Usd;
+use obleth_schema::Store;
+use obleth_schema::ledger::{GroupBy, LedgerFilter, SummaryFilter, page, summary};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+/// A ledger on a database of its own.
+struct Books {
+    accounting: Accounting,
+    store: Store,
+    runtime: Runtime,
+    arbiter: Arbiter,
+    _folder: tempfile::TempDir,
+    _system: actix::SystemRunner,
+}
+
+impl Books {
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/obleth.db", folder.path().display());
+        Self::open(&url, 100_000, folder)
+    }
+
+    fn open(url: &str, capacity: usize, folder: tempfile::TempDir) -> Self {
+        let system = System::new();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let store = {
+            let _inside = runtime.enter();
+            Store::connect(&url.parse().unwrap()).unwrap()
+        };
+        if url.starts_with("sqlite") {
+            runtime.block_on(store.migrate()).unwrap();
+        }
+        let arbiter = Arbiter::new();
+        let accounting = Accounting::start(&arbiter, store.clone(), StoreHealth::default(), capacity);
+        Self { accounting, store, runtime, arbiter, _folder: folder, _system: system }
+    }
+
+    /// The row ids in the database, and how many rows it counts.
+    fn rows(&self) -> (HashSet<String>, i64) {
+        self.runtime.block_on(async {
+            let mut ids = HashSet::new();
+            let mut after: Option<(i64, String)> = None;
+            loop {
+                let place = after.as_ref().map(|(ts, id)| (*ts, id.as_str()));
+                let rows = page(&self.store, &LedgerFilter::default(), place, 1000).await.unwrap();
+                let Some(last) = rows.last() else { break };
+                after = Some((last.ts, last.row_id.clone()));
+                for row in rows {
+                    assert!(ids.insert(row.row_id), "a row is there once");
+                }
+            }
+            let sums = summary(&self.store, GroupBy::Tenant, &SummaryFilter::default()).await.unwrap();
+            (ids, sums.iter().map(|sum| sum.requests).sum())
+        })
+    }
+
+    fn flush(&self, patience: Duration) -> bool {
+        self.runtime.block_on(self.accounting.flush(patience))
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.arbiter.stop();
+    }
+}
+
+fn row() -> Arc<LedgerRow> {
+    Arc::new(LedgerRow {
+        id: RowId(Uuid::now_v7()),
+        request_id: Arc::from("r"),
+        ts: 1,
+        tenant: TenantId(Uuid::from_u128(1)),
+        key: KeyId(Uuid::from_u128(2)),
+        model: Arc::from("m"),
+        upstream_model: Arc::from("m"),
+        route: "/v1/chat/completions",
+        stream: false,
+        admission: Admission::Fast,
+        status: 200,
+        error_code: None,
+        cache: CacheState::Off,
+        estimated_tokens: 3,
+        usage: Usage { input: 1, output: 2, source: UsageSource::Upstream, ..Usage::default() },
+        cost: Usd::ZERO,
+        queue_ms: 0,
+        ttft_ms: None,
+        total_ms: 1,
+        target_pod: None,
+        session_id: None,
+        bytes_in: 1,
+        bytes_out: 1,
+    })
+}
+
+#[test]
+fn ten_thousand_rows_outlive_panics_and_crashes_each_exactly_once() {
+    let books = Books::sqlite();
+    let recording = Arc::new(AtomicBool::new(true));
+    let (own, going) = (books.accounting.clone(), Arc::clone(&recording));
+    let chaos = std::thread::spawn(move || {
+        let mut faults = 0;
+        while going.load(Ordering::Relaxed) {
+            own.plant_fault();
+            faults += 1;
+            if faults % 64 == 0 {
+                // Refused while the actor is being restarted.
+                let _ = own.crash();
+            }
+            std::thread::yield_now();
+        }
+    });
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let own = books.accounting.clone();
+            std::thread::spawn(move || {
+                let mut ids = Vec::new();
+                for _ in 0..2500 {
+                    let row = row();
+                    ids.push(row.id.to_string());
+                    own.record(row);
+                }
+                ids
+            })
+        })
+        .collect();
+    let sent: HashSet<String> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    recording.store(false, Ordering::Relaxed);
+    chaos.join().unwrap();
+    assert!(books.accounting.restarts() > 2, "{} restarts", books.accounting.restarts());
+    assert!(books.flush(Duration::from_secs(30)), "{:?}", books.accounting.counts());
+    let (ids, count) = books.rows();
+    assert_eq!(sent.difference(&ids).count(), 0, "rows are lost");
+    assert_eq!((ids.len(), count), (10_000, 10_000));
+    let counts = books.accounting.counts();
+    assert_eq!((counts.received, counts.recorded, counts.waiting), (10_000, 10_000, 0));
+}
+
+#[test]
+fn a_row_survives_one_fault_after_the_other() {
+    let books = Books::sqlite();
+    books.accounting.plant_fault();
+    assert!(!books.accounting.record(row()));
+    books.accounting.plant_fault();
+    assert!(books.accounting.has_room());
+    books.accounting.plant_fault();
+    assert!(!books.accounting.record(row()));
+    assert_eq!(books.accounting.counts().received, 2);
+    assert!(books.flush(Duration::from_secs(10)));
+    assert_eq!(books.rows().1, 2);
+}
+
+#[test]
+fn a_flush_is_not_done_because_its_count_met_a_fault() {
+    let books = Books::sqlite();
+    for _ in 0..2000 {
+        books.accounting.record(row());
+    }
+    books.accounting.plant_fault();
+    assert!(books.flush(Duration::from_secs(10)));
+    assert_eq!(books.rows().1, 2000);
+}
+
+#[test]
+fn rows_wait_while_the_database_is_away_and_the_gateway_hears_when_there_is_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Books::open("postgres://nobody:x@127.0.0.1:1/none", 10, folder);
+    for _ in 0..9 {
+        assert!(books.accounting.record(row()));
+    }
+    assert!(books.accounting.has_room());
+    // Never refused: the request it speaks of has happened.
+    assert!(books.accounting.record(row()));
+    assert!(books.accounting.record(row()));
+    assert!(!books.accounting.has_room());
+    assert!(!books.flush(Duration::from_millis(500)));
+    let counts = books.accounting.counts();
+    assert_eq!((counts.received, counts.recorded, counts.waiting), (11, 0, 11));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !books.accounting.health().is_away() {
+        assert!(Instant::now() < deadline, "nobody noticed that the database is away");
+        std::thread::yield_now();
+    }
+    // A contained fault does not make room.
+    books.accounting.plant_fault();
+    assert!(!books.accounting.has_room());
+    assert_eq!(books.accounting.counts().waiting, 11);
+}
