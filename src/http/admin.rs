@@ -7,7 +7,7 @@ use crate::pipeline::request_id_of;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
@@ -132,18 +132,29 @@ async fn guard(
 }
 
 /// The body of a management call.
-pub(super) async fn body(payload: Payload) -> Result<Vec<u8>, Fault> {
+pub(super) async fn body(request: &HttpRequest, payload: Payload) -> Result<Vec<u8>, Fault> {
+    let too_large = || Fault::new(Code::BodyTooLarge, format!("the body is larger than {BODY_MAX} bytes"));
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|text| text.parse().ok()).is_some_and(|length: usize| length > BODY_MAX) {
+        return Err(too_large());
+    }
     match payload.to_bytes_limited(BODY_MAX).await {
         Ok(Ok(bytes)) => Ok(Bytes::into(bytes)),
         Ok(Err(_)) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
-        Err(_) => Err(Fault::new(Code::BodyTooLarge, format!("the body is larger than {BODY_MAX} bytes"))),
+        Err(_) => Err(too_large()),
     }
 }
 
 /// The query's parameters; an unknown or repeated one is refused.
 pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Fault> {
     let parsed = web::Query::<T>::from_query(request.query_string());
-    parsed.map(web::Query::into_inner).map_err(|error| Fault::new(Code::InvalidRequest, error.to_string()))
+    parsed.map(web::Query::into_inner).map_err(|error| {
+        let text = error.to_string();
+        // "unknown field `x`, expected …", "duplicate field `x`".
+        let field = text.contains(" field `").then(|| text.split('`').nth(1).map(str::to_owned)).flatten();
+        let fault = Fault::new(Code::InvalidRequest, text);
+        field.into_iter().fold(fault, Fault::at)
+    })
 }
 
 /// `limit` and `cursor`.
@@ -252,7 +263,7 @@ pub(super) async fn write_body(
     make: impl FnOnce(Vec<u8>) -> Write,
     success: StatusCode,
 ) -> HttpResponse {
-    match body(payload).await {
+    match body(request, payload).await {
         Ok(body) => write(worker, request, make(body), success).await,
         Err(fault) => refuse(request, &fault),
     }

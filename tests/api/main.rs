@@ -12,7 +12,9 @@
 mod bad_input;
 mod chat;
 mod headers;
+mod management;
 mod routes;
 mod stream_faults;
 mod support;
 mod upstream_faults;
+mod usage;

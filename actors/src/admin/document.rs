@@ -1,13 +1,43 @@
 //! JSON documents of the management API: read with the field named on error, and patched field by field.
 
 use super::fields::FieldError;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// Top-level fields with their text untouched, so that a decimal keeps its digits.
-type Fields = BTreeMap<String, Box<RawValue>>;
+/// Top-level fields, each once, with their text untouched, so that a decimal keeps its digits.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+struct Fields(BTreeMap<String, Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Fields(fields))
+    }
+}
 
 /// Reads a document; an error names the field.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
@@ -45,7 +75,7 @@ impl Patch {
     /// Reads a patch document.
     pub fn read(text: &[u8]) -> Result<Self, FieldError> {
         let mut fields: Fields = read(text)?;
-        let version = match fields.remove("version") {
+        let version = match fields.0.remove("version") {
             None => None,
             Some(raw) => Some(
                 serde_json::from_str(raw.get())
@@ -57,9 +87,9 @@ impl Patch {
 
     /// Sets `field` to `text` unless the document has it.
     pub fn default_field(&mut self, field: &str, text: &str) -> Result<(), FieldError> {
-        if !self.fields.contains_key(field) {
+        if !self.fields.0.contains_key(field) {
             let raw = serde_json::value::to_raw_value(text).map_err(|error| FieldError::new(field, error))?;
-            self.fields.insert(field.to_owned(), raw);
+            self.fields.0.insert(field.to_owned(), raw);
         }
         Ok(())
     }
@@ -79,7 +109,7 @@ impl Patch {
         let unreadable = |error: serde_json::Error| FieldError::new("", error);
         let text = serde_json::to_string(current).map_err(unreadable)?;
         let mut fields: Fields = serde_json::from_str(&text).map_err(unreadable)?;
-        fields.extend(self.fields);
+        fields.0.extend(self.fields.0);
         read(&serde_json::to_vec(&fields).map_err(unreadable)?)
     }
 }
@@ -88,7 +118,6 @@ impl Patch {
 mod tests {
     use super::*;
     use crate::admin::fields::PriceField;
-    use serde::Deserialize;
 
     #[derive(Debug, Serialize, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
@@ -140,5 +169,6 @@ mod tests {
         let unknown = Patch::read(br#"{"nmae":"b"}"#).unwrap().over(&current);
         assert_eq!(unknown.unwrap_err().field, "nmae");
         assert_eq!(Patch::read(br#"{"version":"x"}"#).unwrap_err().field, "version");
+        assert_eq!(Patch::read(br#"{"price":1,"price":2}"#).unwrap_err().field, "price");
     }
 }
