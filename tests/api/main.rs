@@ -12,6 +12,8 @@
 mod bad_input;
 mod chat;
 mod headers;
+mod identity;
+mod leaving;
 mod management;
 mod routes;
 mod stream_faults;

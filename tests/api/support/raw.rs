@@ -64,6 +64,12 @@ impl Raw {
         timeout(Duration::from_secs(20), self.read_answer()).await.expect("an answer or an end within 20 s")
     }
 
+    /// Waits until this many bytes are there; whether they are these. Nothing is taken.
+    pub async fn begins(&mut self, text: &str) -> bool {
+        while self.buffer.len() < text.len() && self.fill().await {}
+        self.buffer.starts_with(text.as_bytes())
+    }
+
     async fn read_answer(&mut self) -> Option<RawAnswer> {
         let end = loop {
             match memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
