@@ -38,12 +38,23 @@ start_postgres() {
   fi
 }
 
+# Once on SQLite, with everything; then the black-box tests again on PostgreSQL, but for those that are about time and
+# processes and not about the database.
 run_rust_tests() {
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --no-fail-fast
+    if [[ ${OBLETH_TEST_POSTGRES_URL:-} ]]; then
+      echo "== black-box tests on PostgreSQL"
+      OBLETH_TEST_BACKEND=postgres cargo nextest run --workspace --no-fail-fast \
+        -E 'binary(api) and not test(/^(load|fairness|process)::/)'
+    fi
   else
     echo "cargo-nextest is not installed: using cargo test"
     cargo test --workspace --no-fail-fast
+    if [[ ${OBLETH_TEST_POSTGRES_URL:-} ]]; then
+      echo "== black-box tests on PostgreSQL"
+      OBLETH_TEST_BACKEND=postgres cargo test --workspace --test api -- --skip load:: --skip fairness:: --skip process::
+    fi
   fi
 }
 

@@ -3,6 +3,7 @@
 
 mod app;
 mod client;
+mod database;
 mod raw;
 mod stage;
 mod upstream;

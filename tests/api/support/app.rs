@@ -1,6 +1,7 @@
 //! A gateway on free ports with a database of its own.
 
 use super::client::{Answer, Caller};
+use super::database;
 use super::upstream::Upstream;
 use obleth::config::{Config, Env};
 use obleth::server::{Patience, Running};
@@ -11,6 +12,9 @@ use tokio::time::{Instant, sleep};
 
 /// The admin token of every test gateway.
 pub const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
+
+/// The encryption key of a test gateway on PostgreSQL, which does not start without one.
+const ENCRYPTION_KEY: &str = "b2JsZXRoLXRlc3RzLXNlYWwtd2l0aC10aGlzLWtleSE=";
 
 /// Runs a test on an actix system of its own.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -54,13 +58,14 @@ impl TestApp {
 
     /// A gateway on the database in `directory`.
     pub async fn start_in(directory: TempDir, base: &str, variables: &[(&str, &str)]) -> Self {
-        let database = format!("sqlite://{}", directory.path().join("obleth.db").display());
+        let database = database::url_in(directory.path()).await;
         let own = [
             ("OBLETH_PROXY_LISTEN", "127.0.0.1:0"),
             ("OBLETH_ADMIN_LISTEN", "127.0.0.1:0"),
             ("OBLETH_METRICS_LISTEN", "127.0.0.1:0"),
             ("OBLETH_ADMIN_TOKEN", ADMIN_TOKEN),
             ("OBLETH_DATABASE_URL", database.as_str()),
+            ("OBLETH_ENCRYPTION_KEY", if database::is_postgres() { ENCRYPTION_KEY } else { "" }),
             ("OBLETH_UPSTREAM_BASE_URL", base),
         ];
         let config = Config::read(Env::of(own.into_iter().chain(variables.iter().copied()))).unwrap();
