@@ -14,6 +14,7 @@ mod chat;
 mod headers;
 mod identity;
 mod leaving;
+mod load;
 mod management;
 mod routes;
 mod stream_faults;

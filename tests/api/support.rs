@@ -4,12 +4,18 @@
 mod app;
 mod client;
 mod database;
+mod dice;
+mod mock;
 mod raw;
+mod socket;
 mod stage;
 mod upstream;
 
 pub use app::{ADMIN_TOKEN, TestApp, run, until};
 pub use client::{Answer, Caller};
+pub use dice::Dice;
+pub use mock::Mock;
 pub use raw::{Raw, RawAnswer, exchange};
+pub use socket::{Socket, post};
 pub use stage::{Stage, chat_body, hang};
 pub use upstream::{Gate, Seen, Step, Upstream, chat_answer, chat_chunks, json, sse};

@@ -126,6 +126,25 @@ impl TestApp {
         page["data"].as_array().unwrap().clone()
     }
 
+    /// All of the ledger's rows, newest first.
+    pub async fn all_rows(&self) -> Vec<Value> {
+        let (mut rows, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/usage/logs?limit=1000{cursor}");
+            let page = self.admin().get(&path).await.expect(200).json();
+            rows.extend(page["data"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return rows,
+            }
+        }
+    }
+
+    /// Requests that wait for a seat.
+    pub fn queued(&self) -> u32 {
+        self.running.gateway.handles.fairshare.dump().map_or(0, |dump| dump.queued)
+    }
+
     /// The ledger's row of a request.
     pub async fn row(&self, request_id: &str) -> Value {
         self.admin().get(&format!("/api/v1/usage/logs/{request_id}")).await.expect(200).json()
