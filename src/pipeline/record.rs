@@ -88,16 +88,15 @@ impl Record {
     }
 
     /// Ends the record. A second call does nothing.
-    pub fn settle(&mut self, ending: &Ending) -> bool {
-        if !std::mem::replace(&mut self.open, false) {
-            return true;
+    pub fn settle(&mut self, ending: &Ending) {
+        if std::mem::replace(&mut self.open, false) {
+            settle::settle(self, ending);
         }
-        settle::settle(self, ending)
     }
 
     /// Ends the record with an error of the gateway, and answers it.
     pub fn refuse(mut self, fault: &Fault) -> HttpResponse {
-        if self.timing.sent.is_none() && fault.code.status() != 400 && fault.code.status() != 413 {
+        if self.timing.sent.is_none() && !matches!(fault.code.status(), 400 | 413) {
             self.admission = Admission::Rejected;
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());

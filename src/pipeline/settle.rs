@@ -66,8 +66,8 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Settles `record`. `false`: the ledger had a contained fault (the row is kept all the same).
-pub(super) fn settle(record: &mut Record, ending: &Ending) -> bool {
+/// Settles `record`.
+pub(super) fn settle(record: &mut Record, ending: &Ending) {
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
     }
@@ -81,7 +81,8 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> bool {
         upstream: record.timing.sent.map(|at| record.now().since(at)),
     });
     record.worker.gateway.access.note(&row);
-    record.worker.gateway.handles.accounting.record(row)
+    // Whether at once or, after a contained fault, with the next row: the ledger has it from here on.
+    record.worker.gateway.handles.accounting.record(row);
 }
 
 fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {

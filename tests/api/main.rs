@@ -18,6 +18,7 @@ mod load;
 mod management;
 mod routes;
 mod stream_faults;
+mod supervision;
 mod support;
 mod upstream_faults;
 mod usage;
