@@ -96,7 +96,7 @@ impl Record {
 
     /// Ends the record with an error of the gateway, and answers it.
     pub fn refuse(mut self, fault: &Fault) -> HttpResponse {
-        if self.timing.sent.is_none() && !matches!(fault.code.status(), 400 | 413) {
+        if self.timing.sent.is_none() && !matches!(fault.code.status(), 400 | 413 | 499) {
             self.admission = Admission::Rejected;
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());

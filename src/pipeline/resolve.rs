@@ -9,6 +9,7 @@ use crate::wire::splice::{Rewrite, Spliced};
 use crate::wire::{BodyError, Route, Shape, Weight};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::block;
 use bytes::{Bytes, BytesMut};
@@ -169,7 +170,7 @@ async fn read_body(worker: &Worker, headers: &HeaderMap, mut payload: Payload) -
         let chunk = match worker.gateway.lifecycle.watch(until, payload.next()).await {
             Ok(None) => break,
             Ok(Some(Ok(chunk))) => chunk,
-            Ok(Some(Err(_))) => return Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
             Err(Interrupted::TimedOut) => {
                 return Err(Fault::new(Code::InvalidRequest, "the body did not arrive in time"));
             }
@@ -189,6 +190,16 @@ async fn read_body(worker: &Worker, headers: &HeaderMap, mut payload: Payload) -
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// What a break in the middle of a body means: most of the time, that the client left.
+fn broken(error: &PayloadError) -> Fault {
+    match error {
+        PayloadError::Incomplete(_) | PayloadError::Io(_) => {
+            Fault::new(Code::ClientLeft, "the client left in the middle of its body")
+        }
+        _ => Fault::new(Code::InvalidRequest, "the body is not framed as HTTP/1.1 wants it"),
+    }
 }
 
 async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<Parsed, Fault> {

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod aborts;
 mod bad_input;
 mod chat;
 mod headers;
