@@ -12,6 +12,7 @@
 mod aborts;
 mod bad_input;
 mod chat;
+mod fairness;
 mod headers;
 mod identity;
 mod leaving;
