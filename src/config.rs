@@ -3,6 +3,7 @@
 //! Values are read once at the start. A bad or contradictory value stops the start with one message that
 //! lists all of them (exit code 2); `obleth check-config` does only that.
 
+use obleth_schema::DatabaseUrl;
 use std::fmt;
 
 mod admission;
@@ -45,6 +46,16 @@ impl Config {
     /// Reads the configuration from the process environment.
     pub fn from_process() -> Result<Self, Faults> {
         Self::read(Env::process())
+    }
+
+    /// Reads only where the database is: what `obleth migrate` needs.
+    pub fn database_from_process() -> Result<DatabaseUrl, Faults> {
+        let mut env = Env::process();
+        let database = DataConfig::database(&mut env);
+        match (database, env.into_faults()) {
+            (Some(url), faults) if faults.is_empty() => Ok(url),
+            (_, faults) => Err(Faults(faults)),
+        }
     }
 
     /// Reads the configuration from `env`.

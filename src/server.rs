@@ -50,6 +50,8 @@ pub enum StartError {
     Threads(#[from] std::io::Error),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("cannot use the database {0}: {1}")]
+    NoFile(DatabaseUrl, String),
     #[error("{0}")]
     Registry(#[from] AdminError),
     #[error("metrics: {0}")]
@@ -118,6 +120,10 @@ impl Running {
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
         let gateway = Arc::new(gateway(&config, &store, &arbiters)?);
         let away = prepare(&gateway, &store).await?;
+        if let Some(reason) = away.as_ref().filter(|_| !url.is_shared()) {
+            // A server may come up later; a file that cannot be opened is a mistake.
+            return Err(StartError::NoFile(url, reason.clone()));
+        }
         let servers = vec![
             serve_data(&gateway, proxy_listener)?,
             serve_admin(&gateway, admin_listener)?,
@@ -127,7 +133,7 @@ impl Running {
         servers.into_iter().for_each(|server| {
             actix_rt::spawn(server);
         });
-        if away {
+        if away.is_some() {
             actix_rt::spawn(keep_preparing(Arc::clone(&gateway), store.clone()));
         }
         if url.is_shared() {
@@ -176,23 +182,23 @@ fn gateway(config: &Config, store: &Store, arbiters: &[Arbiter]) -> Result<Gatew
     })
 }
 
-/// Brings the tables up to date and loads the registry. `true`: the database is away, try again later.
-async fn prepare(gateway: &Gateway, store: &Store) -> Result<bool, StartError> {
+/// Brings the tables up to date and loads the registry. A reason: the database is away, try again later.
+async fn prepare(gateway: &Gateway, store: &Store) -> Result<Option<String>, StartError> {
     match store.migrate().await {
         Err(StoreError::Unavailable { reason }) => {
             tracing::warn!(reason, "the database is not available yet; not ready until it is");
             gateway.handles.accounting.health().note(false);
-            return Ok(true);
+            return Ok(Some(reason));
         }
         other => other?,
     };
     match gateway.handles.admin.load().await {
-        Err(AdminError::StoreAway) => Ok(true),
+        Err(error @ AdminError::StoreAway) => Ok(Some(error.to_string())),
         Err(error) => Err(error.into()),
         Ok(()) => {
             gateway.handles.accounting.health().note(true);
             gateway.lifecycle.enter(Phase::Serving);
-            Ok(false)
+            Ok(None)
         }
     }
 }
@@ -201,8 +207,8 @@ async fn keep_preparing(gateway: Arc<Gateway>, store: Store) {
     loop {
         actix_rt::time::sleep(RETRY).await;
         match prepare(&gateway, &store).await {
-            Ok(true) => {}
-            Ok(false) => return warn_of_forwarded_keys(&gateway),
+            Ok(Some(_)) => {}
+            Ok(None) => return warn_of_forwarded_keys(&gateway),
             Err(error) => tracing::error!(%error, "the registry cannot be loaded"),
         }
     }

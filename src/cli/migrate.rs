@@ -3,12 +3,11 @@
 use super::{Failure, say};
 use crate::config::Config;
 use crate::telemetry;
-use obleth_schema::Store;
+use obleth_schema::{Store, StoreError};
 
 pub(super) fn run() -> Result<(), Failure> {
-    let config = Config::from_process()?;
+    let url = Config::database_from_process()?;
     telemetry::start_logging("info");
-    let url = config.data.database.ok_or_else(|| Failure::of("OBLETH_DATABASE_URL is missing"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -18,7 +17,8 @@ pub(super) fn run() -> Result<(), Failure> {
         let store = Store::connect(&url)?;
         store.migrate().await
     });
-    match applied.map_err(Failure::of)? {
+    let failed = |error: StoreError| Failure::of(format_args!("cannot use the database {url}: {error}"));
+    match applied.map_err(failed)? {
         0 => say("the database is up to date"),
         applied => say(&format!("{applied} migration(s) applied")),
     }

@@ -26,8 +26,7 @@ pub struct DataConfig {
 
 impl DataConfig {
     pub(super) fn read(env: &mut Env) -> Self {
-        let database =
-            env.parsed("OBLETH_DATABASE_URL", "sqlite://obleth.db", |text| text.parse::<DatabaseUrl>());
+        let database = Self::database(env);
         let key = env.secret("OBLETH_ENCRYPTION_KEY");
         let bytes = key.as_ref().and_then(key_bytes);
         if key.is_some() && bytes.is_none() {
@@ -42,6 +41,10 @@ impl DataConfig {
             encrypted: bytes.is_some(),
             pepper: env.secret("OBLETH_API_KEY_PEPPER").map(Pepper::new),
         }
+    }
+
+    pub(super) fn database(env: &mut Env) -> Option<DatabaseUrl> {
+        env.parsed("OBLETH_DATABASE_URL", "sqlite://obleth.db", |text| text.parse::<DatabaseUrl>())
     }
 
     pub(super) fn effective(&self) -> Vec<(&'static str, String)> {

@@ -1,0 +1,6 @@
+//! The real binary: its command line, its signals, its files.
+
+mod commands;
+mod spawned;
+
+use spawned::{Obleth, Serving, free_ports};
