@@ -1,6 +1,8 @@
 //! The real binary: its command line, its signals, its files.
 
 mod commands;
+mod demo;
+mod shutdown;
 mod spawned;
 
 use spawned::{Obleth, Serving, free_ports};
