@@ -79,10 +79,18 @@ fn pod_of(response: &Response) -> Option<Arc<str>> {
     (!pod.is_empty() && pod.len() <= 256).then(|| Arc::from(pod))
 }
 
+/// Whether the upstream was shown a key of the operator's.
+fn has_operators_key(model: &Model) -> bool {
+    let carries_key = |name: &str| {
+        ["authorization", "x-api-key", "api-key"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    model.api_key.is_some() || model.upstream_headers.iter().any(|(name, _)| carries_key(name))
+}
+
 /// What the tenant cannot mend is not passed on as if it could.
 fn refuse_operator_faults(model: &Model, response: &Response) -> Result<(), Fault> {
     let status = response.status();
-    if matches!(status.as_u16(), 401 | 403) && model.api_key.is_some() {
+    if matches!(status.as_u16(), 401 | 403) && has_operators_key(model) {
         return Err(Fault::new(Code::UpstreamAuth, "the upstream refused the operator's key for this model"));
     }
     if status.is_redirection() || status.is_informational() {

@@ -48,7 +48,8 @@ impl Head {
     /// Whether the body is JSON or a text, or an error: small, as a rule.
     fn is_collected(&self) -> bool {
         let kind = self.content_type().trim().to_ascii_lowercase();
-        kind.is_empty() || kind.contains("json") || kind.starts_with("text/") || !self.status.is_success()
+        let small = kind.is_empty() || kind.contains("json") || kind.starts_with("text/");
+        !self.status.is_success() || (small && !self.is_event_stream())
     }
 
     pub fn is_encoded(&self) -> bool {
@@ -67,7 +68,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
         headers: response.headers().clone(),
     };
     let mut body = response.take_payload();
-    let outcome = if head.is_event_stream() && !head.is_encoded() && head.status.is_success() {
+    let outcome = if head.is_event_stream() && head.status.is_success() && !head.is_encoded() {
         begin_stream(&mut record, &mut body).await.map(|first| (Flow::Events, first))
     } else if head.is_collected() {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {

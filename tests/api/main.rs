@@ -18,6 +18,7 @@ mod identity;
 mod leaving;
 mod load;
 mod management;
+mod odd_upstreams;
 mod process;
 mod routes;
 mod stream_faults;
