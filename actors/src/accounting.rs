@@ -5,7 +5,7 @@
 //! Is not: on a request's path. Invariant: received = recorded + waiting; no row is lost with a panic of the
 //! actor or the core, none is doubled (the database takes a row id once).
 
-use crate::cell::{Cell, Heal};
+use crate::cell::{Cell, Contained, Heal};
 use crate::supervise::{Crash, Supervised, Undelivered};
 use actix::Arbiter;
 use obleth_core::ledger::{Counts, LedgerRow, Spool};
@@ -126,9 +126,9 @@ impl Accounting {
         taken.is_some()
     }
 
-    /// Whether a new request may start.
-    pub fn has_room(&self) -> bool {
-        self.ledger.with_retry(|spool| spool.has_room()).unwrap_or(true)
+    /// Whether a new request may start. A contained fault is the request's own: it has cost nothing yet.
+    pub fn has_room(&self) -> Result<bool, Contained> {
+        self.ledger.with(|spool| spool.has_room()).ok_or(Contained(NAME))
     }
 
     /// Row counts since the start.

@@ -6,6 +6,7 @@ use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
 use crate::wire::Route;
+use obleth_actors::cell::Contained;
 use obleth_actors::fairshare::NoSeat;
 use obleth_actors::guards::Seat;
 use obleth_core::fair_queue::{Demand, Refusal};
@@ -22,8 +23,14 @@ pub(super) enum Pass {
 /// Waits for a seat.
 pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
     let gateway = &worker.gateway;
-    if !gateway.handles.accounting.has_room() {
-        return Err(Fault::new(Code::StoreUnavailable, "the ledger cannot take more requests now"));
+    match gateway.handles.accounting.has_room() {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Fault::new(Code::StoreUnavailable, "the ledger cannot take more requests now"));
+        }
+        Err(Contained(_)) => {
+            return Err(Fault::new(Code::Restarting, "the ledger was restarted after a fault"));
+        }
     }
     if record.arrival.route == Route::CountTokens {
         return Ok(Pass::Free);

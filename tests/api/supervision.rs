@@ -46,11 +46,23 @@ fn a_panic_of_the_ledger_loses_no_row() {
         let app = TestApp::start(&upstream).await;
         app.model("m").await;
         let caller = app.caller("acme").await;
+        let mut refused = 0;
         for _ in 0..50 {
             app.running.gateway.handles.accounting.plant_fault();
+            // The actor's own tick may meet the fault first; then the request does not notice.
+            let answer = caller.chat("m").await;
+            match answer.status {
+                200 => {}
+                _ => {
+                    assert_eq!(answer.expect(503).error_code(), "restarting");
+                    refused += 1;
+                }
+            }
             caller.chat("m").await.expect(200);
         }
-        assert_eq!(app.rows().await.len(), 50);
+        assert!(refused > 0, "no request met the fault");
+        assert_eq!(upstream.seen().len(), 100 - refused, "a refused request costs nothing");
+        assert_eq!(app.rows().await.len(), 100);
         assert!(restarts(&app, "accounting").await >= 50);
         app.stop().await;
     });

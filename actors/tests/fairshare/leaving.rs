@@ -87,9 +87,7 @@ async fn crowd(fairshare: Fairshare, seed: u64, seats: u64) -> u64 {
             (_, Some(answer)) => {
                 drop(pending.swap_remove(place));
                 // A crowd that spins may fill the mailbox; that refusal is typed.
-                if answer.as_ref().is_err_and(|error| *error != NoSeat::Overloaded) {
-                    panic!("{answer:?}");
-                }
+                assert!(!answer.as_ref().is_err_and(|error| *error != NoSeat::Overloaded), "{answer:?}");
                 held.extend(answer);
                 seated += u64::from(held.len() > before);
             }

@@ -2,7 +2,7 @@
 
 use super::Serving;
 use super::spawned::get;
-use crate::support::{Gate, Raw, Step, Upstream, chat_answer, chat_chunks, post, run, sse, until};
+use crate::support::{Gate, Socket, Step, Upstream, chat_answer, chat_chunks, post, run, sse, until};
 use obleth_schema::Store;
 use obleth_schema::ledger::{LedgerFilter, LedgerRecord, page};
 use serde_json::json;
@@ -27,16 +27,16 @@ async fn upstream() -> Upstream {
 }
 
 /// A stream that has given its first event.
-async fn stream(serving: &Serving, key: &str) -> Raw {
+async fn stream(serving: &Serving, key: &str) -> Socket {
     let body = json!({"model": "m", "stream": true, "messages": []});
-    let mut raw = Raw::sent(serving.proxy, &post("/v1/chat/completions", key, "stream", &body)).await;
+    let mut raw = Socket::sent(serving.proxy, &post("/v1/chat/completions", key, "stream", &body)).await;
     assert!(raw.head().await.unwrap().starts_with("http/1.1 200"));
     assert!(!raw.chunk().await.unwrap().is_empty());
     raw
 }
 
 /// The last event of a stream that was cut, and its end.
-async fn assert_cut(raw: &mut Raw) {
+async fn assert_cut(raw: &mut Socket) {
     let event = String::from_utf8(raw.chunk().await.expect("an error event")).unwrap();
     assert!(event.starts_with("data: {\"error\":") && event.ends_with("\n\n"), "{event}");
     assert!(event.contains("\"code\":\"draining\""), "{event}");
