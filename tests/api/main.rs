@@ -10,7 +10,9 @@
 )]
 
 mod aborts;
+mod audio;
 mod bad_input;
+mod bad_wire;
 mod chat;
 mod fairness;
 mod headers;
@@ -18,6 +20,8 @@ mod identity;
 mod leaving;
 mod load;
 mod management;
+mod management_fields;
+mod management_rules;
 mod odd_upstreams;
 mod process;
 mod routes;

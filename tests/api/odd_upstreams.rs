@@ -313,7 +313,8 @@ fn among_many_faults_each_request_has_one_row_and_every_seat_comes_back() {
         app.model_with(json!({"model_name": "m", "request_timeout_secs": 1})).await;
         let caller = app.caller("acme").await;
         let ask = async |number: usize| {
-            let body = json!({"model": "m", "messages": [], "number": number, "stream": number % 2 == 0});
+            let body =
+                json!({"model": "m", "messages": [], "number": number, "stream": number.is_multiple_of(2)});
             let request = caller
                 .request(Method::POST, "/v1/chat/completions")
                 .insert_header(("x-request-id", format!("n{number}")));
