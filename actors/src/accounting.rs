@@ -26,6 +26,8 @@ pub use health::StoreHealth;
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "accounting";
 
+/// Messages (flushes) that may wait.
+const MAILBOX: usize = 256;
 /// Rows of one batch.
 const BATCH: usize = 500;
 /// How often waiting rows are written; every pause is looked at as often.
@@ -112,7 +114,7 @@ impl Accounting {
         });
         let actor = Arc::new(Supervised::new(NAME));
         let (owned, theirs, noted) = (Arc::clone(&ledger), store.clone(), health.clone());
-        actor.run(arbiter, move |line| {
+        actor.run(arbiter, MAILBOX, move |line| {
             AccountingActor::new(Arc::clone(&owned), theirs.clone(), noted.clone(), line)
         });
         Self { ledger, actor, store, health }

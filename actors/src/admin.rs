@@ -42,6 +42,9 @@ pub use tenants::TenantView;
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "admin";
 
+/// Writes that may wait.
+const MAILBOX: usize = 256;
+
 /// Why a management call did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -154,7 +157,7 @@ impl Admin {
         });
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&context);
-        actor.run(arbiter, move |line| AdminActor::new(Arc::clone(&owned), line));
+        actor.run(arbiter, MAILBOX, move |line| AdminActor::new(Arc::clone(&owned), line));
         Self { context, actor }
     }
 

@@ -59,7 +59,7 @@ impl Fairshare {
         let desk = Arc::new(Desk::new(clock, settings));
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&desk);
-        actor.run(arbiter, move |line| FairshareActor::new(Arc::clone(&owned), mailbox, line));
+        actor.run(arbiter, mailbox, move |line| FairshareActor::new(Arc::clone(&owned), line));
         Self { desk, actor, clock }
     }
 

@@ -57,15 +57,25 @@ impl<A: Actor<Context = Context<A>> + Send> Supervised<A> {
         }
     }
 
-    /// Runs the actor that `make` builds on `arbiter`, again after each death.
-    pub fn run(self: &Arc<Self>, arbiter: &Arbiter, make: impl Fn(Lifeline) -> A + Send + 'static) {
+    /// Runs the actor that `make` builds on `arbiter`, again after each death. Its mailbox holds `mailbox`
+    /// messages from the first moment on: `Actor::started` would be too late for those that wait for it.
+    pub fn run(
+        self: &Arc<Self>,
+        arbiter: &Arbiter,
+        mailbox: usize,
+        make: impl Fn(Lifeline) -> A + Send + 'static,
+    ) {
         let this = Arc::clone(self);
         arbiter.spawn(async move {
             let mut pause = FIRST_PAUSE;
             while !this.stopping.load(Ordering::Acquire) {
                 let (line, dropped) = oneshot::channel();
                 let born = Instant::now();
-                this.address.store(Some(Arc::new(make(Lifeline(line)).start())));
+                let address = A::create(|context| {
+                    context.set_mailbox_capacity(mailbox);
+                    make(Lifeline(line))
+                });
+                this.address.store(Some(Arc::new(address)));
                 let _ = dropped.await;
                 this.address.store(None);
                 if this.stopping.load(Ordering::Acquire) {

@@ -91,7 +91,6 @@ impl Actor for AccountingActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(256);
         // A batch that a dead predecessor had lent comes again; the database takes each row once.
         self.ledger.with(|spool| spool.take_back());
         ctx.run_interval(TICK, |actor, ctx| {

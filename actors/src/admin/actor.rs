@@ -97,10 +97,6 @@ impl AdminActor {
 
 impl Actor for AdminActor {
     type Context = actix::Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(256);
-    }
 }
 
 impl Handler<Write> for AdminActor {

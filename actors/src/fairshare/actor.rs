@@ -27,15 +27,14 @@ pub(super) struct Reconfigure(pub Vec<Change>);
 /// The scheduler's actor.
 pub(super) struct FairshareActor {
     desk: Arc<Desk>,
-    mailbox: usize,
     /// The timer that runs, and when it is due.
     alarm: Option<(SpawnHandle, Moment)>,
     _line: Lifeline,
 }
 
 impl FairshareActor {
-    pub(super) const fn new(desk: Arc<Desk>, mailbox: usize, line: Lifeline) -> Self {
-        Self { desk, mailbox, alarm: None, _line: line }
+    pub(super) const fn new(desk: Arc<Desk>, line: Lifeline) -> Self {
+        Self { desk, alarm: None, _line: line }
     }
 
     /// Sets the alarm to the next deadline, unless an alarm that is early enough runs already.
@@ -64,7 +63,6 @@ impl Actor for FairshareActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.mailbox);
         self.arm(ctx);
     }
 }

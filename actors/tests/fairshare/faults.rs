@@ -115,6 +115,29 @@ fn a_crash_of_the_actor_loses_none_who_wait_or_are_on_their_way() {
 }
 
 #[test]
+fn a_crowd_that_comes_back_at_a_restart_finds_the_whole_mailbox() {
+    paused(|arbiter| async move {
+        let fairshare = fairshare(&arbiter, 1).await;
+        let held = seats(&fairshare, 1).await;
+        fairshare.crash().unwrap();
+        let mut tasks = Vec::new();
+        for _ in 0..500 {
+            let own = fairshare.clone();
+            let mut admission = Box::pin(async move { own.admit(demand(1)).await });
+            assert!(admission.as_mut().now_or_never().is_none());
+            tasks.push(tokio::task::spawn_local(admission));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(queued(&fairshare), 500);
+        drop(held);
+        for task in tasks {
+            drop(task.await.unwrap().unwrap());
+        }
+        assert_empty(&fairshare);
+    });
+}
+
+#[test]
 fn deadlines_hold_across_a_crash_and_a_reconfiguration_waits_for_the_restart() {
     paused(|arbiter| async move {
         let clock = Clock::start();

@@ -4,7 +4,7 @@ use super::support::{Dice, assert_empty, demand, fairshare, paused, queued, seat
 use actix::{Arbiter, System};
 use futures_util::FutureExt;
 use obleth_actors::clock::Clock;
-use obleth_actors::fairshare::{Fairshare, NoSeat};
+use obleth_actors::fairshare::Fairshare;
 use obleth_core::fair_queue::{Settings, Spent};
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
@@ -69,27 +69,28 @@ fn a_seat_granted_to_a_caller_that_vanishes_in_that_moment_goes_to_the_next() {
     });
 }
 
-/// One thread's part in the crowd: futures polled and dropped at random, seats held for random whiles, until it
-/// had `seats` of them.
+/// One thread's part in the crowd: futures polled and dropped at random, seats held for random whiles.
 async fn crowd(fairshare: Fairshare, seed: u64, seats: u64) -> u64 {
     let mut dice = Dice::new(seed);
-    let (mut pending, mut held, mut seated) = (Vec::new(), Vec::new(), 0);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while seated < seats && Instant::now() < deadline {
+    let (mut pending, mut held, mut seated, mut rounds) = (Vec::new(), Vec::new(), 0, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while seated < seats {
+        assert!(Instant::now() < deadline, "{seated} of {seats} seats in {rounds} rounds");
+        rounds += 1;
         if pending.len() < 6 {
             let own = fairshare.clone();
             let tenant = u128::from(dice.below(4)) + 1;
             pending.push(Box::pin(async move { own.admit(demand(tenant)).await }));
         }
         let place = dice.below(pending.len() as u64) as usize;
-        let before = held.len();
         match (dice.below(4), pending[place].as_mut().now_or_never()) {
-            (_, Some(answer)) => {
+            (_, Some(seat)) => {
                 drop(pending.swap_remove(place));
-                // A crowd that spins may fill the mailbox; that refusal is typed.
-                assert!(!answer.as_ref().is_err_and(|error| *error != NoSeat::Overloaded), "{answer:?}");
-                held.extend(answer);
-                seated += u64::from(held.len() > before);
+                // A mailbox may be full of messages whose callers have vanished.
+                if let Ok(seat) = seat {
+                    held.push(seat);
+                    seated += 1;
+                }
             }
             (0, None) => drop(pending.swap_remove(place)),
             _ => {}
@@ -102,9 +103,11 @@ async fn crowd(fairshare: Fairshare, seed: u64, seats: u64) -> u64 {
                 _ => seat.settle(Spent::Tokens { prompt: 10, output: dice.below(100) }),
             }
         }
+        // The actor is to have its turn on a machine with few cores, and the futures a fresh budget.
+        std::thread::yield_now();
         tokio::task::yield_now().await;
     }
-    seated
+    rounds
 }
 
 #[test]
@@ -120,13 +123,12 @@ fn no_seat_is_lost_when_callers_on_several_threads_come_and_vanish_at_random() {
             let own = fairshare.clone();
             std::thread::spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(crowd(own, SEED + number, 250))
+                runtime.block_on(crowd(own, SEED + number, 1000))
             })
         })
         .collect();
-    let seated: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    println!("{seated} seats were given");
-    assert_eq!(seated, 4 * 250, "the threads gave up");
+    let rounds: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    println!("4000 seats in {rounds} rounds");
     let deadline = Instant::now() + Duration::from_secs(10);
     while fairshare.mailbox_depth() > 0 && Instant::now() < deadline {
         std::thread::yield_now();
