@@ -247,7 +247,9 @@ fn a_request_that_gets_no_slot_in_time_is_refused_in_time() {
             let answer = answer.expect(503);
             assert_eq!(answer.error_code(), "admission_timeout");
             assert_retry_after(&answer);
-            assert!(answer.header("x-obleth-queue-ms").unwrap().parse::<u64>().unwrap() >= 1000);
+            // The deadline counts from the arrival, the wait from the queue.
+            let queued: u64 = answer.header("x-obleth-queue-ms").unwrap().parse().unwrap();
+            assert!((900..3000).contains(&queued), "{queued}");
         }
         gate.add_permits(1);
         first.await.unwrap().expect(200);
