@@ -3,18 +3,13 @@
 //! Threads: the caller's (an actix system) runs the signals; two arbiters run the actors; each listener has
 //! its workers; one multi-thread tokio runtime does the database's I/O.
 
-use crate::app::{Gateway, Handles, Settings, Worker};
+use crate::app::{Gateway, Handles, Settings};
 use crate::config::Config;
-use crate::http::root_span::RequestSpan;
-use crate::http::{admin, data, health};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{Metrics, WorkerMetrics};
+use crate::metrics::Metrics;
 use crate::telemetry::AccessLog;
-use crate::upstream::{Upstream, tls_config};
 use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::web::{self, Data};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use obleth_actors::accounting::{Accounting, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
 use obleth_actors::clock::Clock;
@@ -26,8 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tracing_actix_web::TracingLogger;
 
+mod listeners;
 mod shutdown;
 
 pub use shutdown::Patience;
@@ -38,8 +33,6 @@ const LEDGER_CAPACITY: usize = 100_000;
 const FAIRSHARE_MAILBOX: usize = 65_536;
 /// Pause between attempts to reach a database that is away at the start.
 const RETRY: Duration = Duration::from_secs(1);
-/// Idle client connections are kept this long; above the usual 60 s of a load balancer's own.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +118,9 @@ impl Running {
             return Err(StartError::NoFile(url, reason.clone()));
         }
         let servers = vec![
-            serve_data(&gateway, proxy_listener)?,
-            serve_admin(&gateway, admin_listener)?,
-            serve_metrics(&gateway, metrics_listener)?,
+            listeners::serve_data(&gateway, proxy_listener)?,
+            listeners::serve_admin(&gateway, admin_listener)?,
+            listeners::serve_metrics(&gateway, metrics_listener)?,
         ];
         let handles = servers.iter().map(Server::handle).collect();
         servers.into_iter().for_each(|server| {
@@ -249,83 +242,5 @@ fn is_loopback(base: &str) -> bool {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-fn serve_data(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
-    let tls = tls_config();
-    let gateway = Arc::clone(gateway);
-    let server = HttpServer::new(move || {
-        let worker = Data::new(Worker {
-            gateway: Arc::clone(&gateway),
-            upstream: Upstream::new(&tls, gateway.settings.upstream.connect_timeout),
-            metrics: WorkerMetrics::new(&gateway.metrics),
-        });
-        App::new()
-            .app_data(worker)
-            .wrap(TracingLogger::<RequestSpan>::new())
-            .default_service(web::to(data::data))
-    });
-    Ok(server
-        .workers(cores())
-        .keep_alive(KEEP_ALIVE)
-        .h1_allow_half_closed(false)
-        .tcp_nodelay(true)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .listen(listener)?
-        .run())
-}
-
-fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
-    let tls = tls_config();
-    let gateway = Arc::clone(gateway);
-    let server = HttpServer::new(move || {
-        let worker = Data::new(Worker {
-            gateway: Arc::clone(&gateway),
-            upstream: Upstream::new(&tls, gateway.settings.upstream.connect_timeout),
-            metrics: WorkerMetrics::new(&gateway.metrics),
-        });
-        App::new()
-            .app_data(worker)
-            .wrap(TracingLogger::<RequestSpan>::new())
-            .service(admin::resource("/health", "GET", [web::get().to(alive)]))
-            .service(admin::resource("/ready", "GET", [web::get().to(ready)]))
-            .configure(admin::routes)
-            .default_service(web::to(admin::not_found))
-    });
-    Ok(server.workers(1).tcp_nodelay(true).disable_signals().shutdown_timeout(1).listen(listener)?.run())
-}
-
-async fn alive(request: HttpRequest) -> HttpResponse {
-    health::health(&request)
-}
-
-async fn ready(request: HttpRequest, worker: Data<Worker>) -> HttpResponse {
-    health::ready(&request, &worker.gateway)
-}
-
-fn serve_metrics(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
-    let gateway = Arc::clone(gateway);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::from(Arc::clone(&gateway)))
-            .service(admin::resource("/metrics", "GET", [web::get().to(metrics_page)]))
-            .default_service(web::to(admin::not_found))
-    });
-    Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())
-}
-
-async fn metrics_page(gateway: Data<Gateway>) -> HttpResponse {
-    match gateway.metrics.render(&gateway) {
-        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
-        Err(error) => {
-            tracing::error!(%error, "metrics cannot be rendered");
-            HttpResponse::InternalServerError().finish()
-        }
     }
 }

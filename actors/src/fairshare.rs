@@ -18,11 +18,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 mod actor;
 mod desk;
+mod floor;
 
 use actor::{Admit, FairshareActor, Reconfigure};
-pub use desk::Change;
 pub(crate) use desk::Desk;
-use desk::{Approach, Reply, Try};
+use desk::{Approach, Try};
+pub use floor::Change;
+use floor::Reply;
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "fairshare";

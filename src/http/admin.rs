@@ -1,7 +1,7 @@
 //! The management API, `/api/v1/...`: its routing table, its access, and how results become answers.
 
 use super::data::method_not_allowed;
-use crate::app::Worker;
+use crate::app::Gateway;
 use crate::error::{Code, Fault, X_REQUEST_ID};
 use crate::pipeline::request_id_of;
 use actix_web::body::BoxBody;
@@ -117,8 +117,8 @@ async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let allowed = request.app_data::<Data<Worker>>().is_some_and(|worker| {
-        let expected = worker.gateway.settings.admin_token.expose_secret().as_bytes();
+    let allowed = request.app_data::<Data<Gateway>>().is_some_and(|gateway| {
+        let expected = gateway.settings.admin_token.expose_secret().as_bytes();
         let given = crate::pipeline::bearer(request.headers()).unwrap_or_default();
         bool::from(given.as_bytes().ct_eq(expected))
     });
@@ -236,12 +236,12 @@ where
 
 /// Does a write and answers it; `created` is the status of what it makes.
 pub(super) async fn write(
-    worker: &Worker,
+    gateway: &Gateway,
     request: &HttpRequest,
     write: Write,
     success: StatusCode,
 ) -> HttpResponse {
-    match worker.gateway.handles.admin.write(write).await {
+    match gateway.handles.admin.write(write).await {
         Ok(Written::Model(view)) => json(request, success, &view),
         Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &view),
         Ok(Written::Tenant(view)) => json(request, success, &view),
@@ -257,14 +257,14 @@ pub(super) async fn write(
 
 /// The same for a write with a body.
 pub(super) async fn write_body(
-    worker: &Worker,
+    gateway: &Gateway,
     request: &HttpRequest,
     payload: Payload,
     make: impl FnOnce(Vec<u8>) -> Write,
     success: StatusCode,
 ) -> HttpResponse {
     match body(request, payload).await {
-        Ok(body) => write(worker, request, make(body), success).await,
+        Ok(body) => write(gateway, request, make(body), success).await,
         Err(fault) => refuse(request, &fault),
     }
 }

@@ -6,31 +6,33 @@
 //! before its end, the client has left.
 
 use super::collect::idle;
-use super::meter::{Head, counted, estimated};
+use super::meter::Head;
 use super::record::Record;
 use super::settle::Ending;
 use crate::error::{Code, Fault};
 use crate::lifecycle::TICK;
 use crate::upstream::{Body, broken_body, ended_by_close, truncated, watch_reads};
-use crate::wire::StreamMeter;
 use crate::wire::failure::{Failure, Position};
-use crate::wire::sse::{Splitter, Verdict};
-use crate::wire::usage::usage_in_tail;
+use crate::wire::sse::Verdict;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::StatusCode;
 use bytes::Bytes;
 use futures_util::Stream;
-use obleth_core::ledger::{Usage, UsageSource};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+mod passing;
+
+use passing::Passing;
 
 /// Output tokens after which the scheduler hears of them.
 const PROGRESS: u64 = 64;
-/// Bytes at the end of a large answer in which its usage is looked for.
-const TAIL: usize = 8 * 1024;
+
+/// Shortest pause between two looks at the time.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What kind of body passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,24 +54,6 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
-
-/// What is known of the bytes.
-struct Passing {
-    flow: Flow,
-    splitter: Splitter,
-    meter: StreamMeter,
-    /// The last bytes of a body that is not events.
-    tail: Vec<u8>,
-    asked_for_usage: bool,
-    /// Compressed: nothing can be read.
-    encoded: bool,
-    /// What the head said.
-    status: StatusCode,
-    /// The upstream sent an error event.
-    failed: Option<u16>,
-    bytes_in: usize,
-    bytes_out: u64,
-}
 
 /// Where the body stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +78,8 @@ pub(super) struct Metered {
     /// The length the head announced; kept only where every byte passes.
     length: Option<usize>,
     chunked: bool,
-    last_piece: Instant,
+    /// Since when the upstream has been silent; `None` while it is not waited for (the client may be slow).
+    silent_since: Option<Instant>,
     tick: Pin<Box<Sleep>>,
     /// Output tokens the scheduler knows of.
     reported: u64,
@@ -110,28 +95,17 @@ impl Metered {
         asked_for_usage: bool,
     ) -> Self {
         let now = Instant::now();
-        let route = record.arrival.route;
+        let passing = Passing::new(&record, flow, head, asked_for_usage);
         let mut metered = Self {
             record,
             body,
-            passing: Passing {
-                flow,
-                splitter: Splitter::new(),
-                meter: StreamMeter::new(route),
-                tail: Vec::new(),
-                asked_for_usage,
-                encoded: head.is_encoded(),
-                status: head.status,
-                failed: None,
-                bytes_in: 0,
-                bytes_out: 0,
-            },
+            passing,
             out: VecDeque::new(),
             whole: false,
             state: State::Flowing,
             length: head.length.filter(|_| flow == Flow::Bytes),
             chunked: head.chunked,
-            last_piece: now,
+            silent_since: None,
             tick: Box::pin(sleep_until(now + TICK)),
             reported: 0,
         };
@@ -167,12 +141,13 @@ impl Metered {
             }
             if note.usage_only && !*asked_for_usage { Verdict::Drop } else { Verdict::Pass }
         });
+        // What is in `out` leaves only after this call, so after the row is written down.
+        self.out.extend(pieces);
         if terminal {
             self.settle_whole();
         } else {
             self.report();
         }
-        self.out.extend(pieces);
     }
 
     /// Tells the scheduler how far the answer is.
@@ -262,68 +237,31 @@ impl Metered {
     fn on_tick(&mut self) {
         let now = Instant::now();
         let gateway = &self.record.worker.gateway;
+        let idle_at = self.silent_since.unwrap_or(now) + gateway.settings.upstream.idle_timeout;
+        self.tick.as_mut().reset((now + TICK).min(idle_at.max(now + SHORTEST)));
         if gateway.lifecycle.is_cut() {
             self.fail(&Fault::new(Code::Draining, "the gateway is shutting down"));
-        } else if now.duration_since(self.last_piece) >= gateway.settings.upstream.idle_timeout {
+        } else if now >= idle_at {
             self.fail(&idle());
         }
-        let idle_at = self.last_piece + self.record.worker.gateway.settings.upstream.idle_timeout;
-        let next = (now + TICK).min(idle_at.max(now + std::time::Duration::from_millis(1)));
-        self.tick.as_mut().reset(next);
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         watch_reads();
         match Pin::new(&mut self.body).poll_next(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
-                self.last_piece = Instant::now();
+                self.silent_since = None;
                 self.take(chunk);
             }
             Poll::Ready(Some(Err(error))) => self.fail(&broken_body(&error)),
             Poll::Ready(None) => self.end(ended_by_close()),
             Poll::Pending => {
+                self.silent_since.get_or_insert_with(Instant::now);
                 ready!(self.tick.as_mut().poll(cx));
                 self.on_tick();
             }
         }
         Poll::Ready(())
-    }
-}
-
-impl Passing {
-    fn keep_tail(&mut self, chunk: &[u8]) {
-        self.tail.extend_from_slice(chunk.get(chunk.len().saturating_sub(TAIL)..).unwrap_or_default());
-        let surplus = self.tail.len().saturating_sub(TAIL);
-        self.tail.drain(..surplus);
-    }
-
-    /// Whether a stream that ended without a cut connection is whole: its end was seen, or its usage.
-    fn is_complete_stream(&self) -> bool {
-        self.meter.is_complete() || self.meter.usage().is_some() || self.failed.is_some()
-    }
-
-    fn usage(&self, record: &Record) -> Usage {
-        let route = record.arrival.route;
-        if !self.status.is_success() {
-            return Usage::default();
-        }
-        if self.encoded {
-            return estimated(record);
-        }
-        if self.flow == Flow::Bytes {
-            let input = record.prompt_tokens();
-            let none = Usage { input, ..Usage::default() };
-            return usage_in_tail(route, &self.tail).unwrap_or(if input > 0 {
-                Usage { source: UsageSource::Counted, ..none }
-            } else {
-                none
-            });
-        }
-        if let Some(usage) = self.meter.usage() {
-            return usage;
-        }
-        let input = self.meter.input_tokens().unwrap_or_else(|| record.prompt_tokens());
-        counted(input, self.meter.output_tokens_so_far())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The actor: queues what arrives through its mailbox, keeps the alarm for deadlines, applies configuration.
 
-use super::desk::{Approach, Change, Desk, Reply};
+use super::desk::{Approach, Desk};
+use super::floor::{Change, Reply};
 use crate::cell::Contained;
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};

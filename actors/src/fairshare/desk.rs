@@ -1,147 +1,18 @@
-//! The fair queue with what lies around it: the waiters' reply channels and a record of each seat that is out.
+//! The floor behind its lock, and what is handed over outside of it.
 //!
 //! Grants are decided under the lock and handed over outside of it, because handing over can fail (the
 //! waiter has just left), which gives the slot back, which takes the lock.
 
-use crate::cell::{Cell, Contained, Heal};
+use super::floor::{Answers, Change, Floor, Reply, Waiter};
+use crate::cell::{Cell, Contained};
 use crate::clock::Clock;
 use crate::guards::Seat;
-use obleth_core::fair_queue::{
-    Demand, Dump, Effect, FairQueue, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent,
-    TenantPlan, TicketId,
-};
-use obleth_core::ids::{ModelId, TenantId};
+use obleth_core::fair_queue::{Demand, Dump, Settings, Spent, TicketId};
 use obleth_core::moment::Moment;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
-
-/// What a waiter hears.
-pub(super) type Reply = Result<Seat, Refusal>;
-
-/// A change of configuration.
-#[derive(Clone, Copy, Debug)]
-pub enum Change {
-    Slots(u32),
-    Group(GroupPlan),
-    Tenant(TenantPlan),
-    /// Queued requests are refused, running ones finish.
-    Suspend(TenantId),
-    Model(ModelPlan),
-    /// Queued requests are refused, running ones finish.
-    RemoveModel(ModelId),
-}
-
-struct Waiter {
-    /// The waiter's own number, by which it leaves.
-    number: u64,
-    reply: oneshot::Sender<Reply>,
-}
-
-/// What the lock guards.
-struct Floor {
-    clock: Clock,
-    settings: Settings,
-    queue: FairQueue,
-    /// Each seat that is out, enough to rebuild the queue from.
-    seats: HashMap<TicketId, SeatRecord>,
-    waiting: HashMap<TicketId, Waiter>,
-    tickets: HashMap<u64, TicketId>,
-    /// Admission requests on their way through the mailbox. They count as waiting: nobody slips past them.
-    approaching: u32,
-    given: Given,
-}
-
-/// What the call that runs has given. A panic before its end takes it back: nobody holds it yet.
-#[derive(Default)]
-struct Given {
-    seats: Vec<TicketId>,
-    approaches: u32,
-}
-
-impl Heal for Floor {
-    fn heal(&mut self) {
-        let given = std::mem::take(&mut self.given);
-        given.seats.iter().for_each(|ticket| _ = self.seats.remove(ticket));
-        self.approaching = self.approaching.saturating_sub(given.approaches);
-        let seats = self.seats.values().cloned();
-        self.queue = FairQueue::resume(self.settings.clone(), self.clock.now(), seats);
-        // Their callers see the channel close and offer the request again.
-        self.waiting.clear();
-        self.tickets.clear();
-    }
-
-    fn commit(&mut self) {
-        self.given.seats.clear();
-        self.given.approaches = 0;
-    }
-}
-
-/// Answers to hand over once the lock is released.
-type Answers = Vec<(oneshot::Sender<Reply>, Result<Grant, Refusal>)>;
-
-impl Floor {
-    fn note_seat(&mut self, ticket: TicketId) {
-        if let Some(record) = self.queue.seat_record(ticket) {
-            self.seats.insert(ticket, record);
-            self.given.seats.push(ticket);
-        }
-    }
-
-    fn note_approach(&mut self) {
-        self.approaching += 1;
-        self.given.approaches += 1;
-    }
-
-    fn give_back(&mut self, now: Moment, ticket: TicketId, spent: Spent) {
-        self.seats.remove(&ticket);
-        self.queue.release(now, ticket, spent);
-    }
-
-    fn take_waiter(&mut self, ticket: TicketId) -> Option<Waiter> {
-        let waiter = self.waiting.remove(&ticket)?;
-        self.tickets.remove(&waiter.number);
-        Some(waiter)
-    }
-
-    /// What the queue decided, for waiters that are still there.
-    fn answers(&mut self, now: Moment) -> Answers {
-        let mut answers = Answers::new();
-        while let Some(effect) = self.queue.poll_effect() {
-            match effect {
-                Effect::Grant(grant) => match self.take_waiter(grant.ticket) {
-                    Some(waiter) if !waiter.reply.is_closed() => {
-                        self.note_seat(grant.ticket);
-                        answers.push((waiter.reply, Ok(grant)));
-                    }
-                    _ => self.give_back(now, grant.ticket, Spent::Never),
-                },
-                Effect::Refuse { ticket, refusal } => {
-                    if let Some(waiter) = self.take_waiter(ticket) {
-                        answers.push((waiter.reply, Err(refusal)));
-                    }
-                }
-            }
-        }
-        answers
-    }
-
-    fn apply(&mut self, now: Moment, change: Change) {
-        match change {
-            Change::Slots(slots) => {
-                self.settings.slots = slots;
-                self.queue.set_slots(now, slots);
-            }
-            Change::Group(plan) => self.queue.set_group(now, plan),
-            Change::Tenant(plan) => self.queue.set_tenant(now, plan),
-            Change::Suspend(id) => self.queue.suspend_tenant(now, id),
-            Change::Model(plan) => self.queue.set_model(now, plan),
-            Change::RemoveModel(id) => self.queue.remove_model(now, id),
-        }
-    }
-}
 
 /// The scheduler's shared state.
 pub(crate) struct Desk {
@@ -164,16 +35,7 @@ pub(super) enum Try {
 
 impl Desk {
     pub(super) fn new(clock: Clock, settings: Settings) -> Self {
-        let floor = Floor {
-            clock,
-            queue: FairQueue::new(settings.clone()),
-            settings,
-            seats: HashMap::new(),
-            waiting: HashMap::new(),
-            tickets: HashMap::new(),
-            approaching: 0,
-            given: Given::default(),
-        };
+        let floor = Floor::new(clock, settings);
         Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0) }
     }
 

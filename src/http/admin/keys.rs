@@ -1,56 +1,56 @@
 //! `/keys` and `/tenants/{id}/keys`.
 
 use super::{listed, paging, shown, write, write_body};
-use crate::app::Worker;
+use crate::app::Gateway;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::Write;
 
-pub async fn list(worker: Data<Worker>, request: HttpRequest) -> HttpResponse {
-    let admin = &worker.gateway.handles.admin;
+pub async fn list(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    let admin = &gateway.handles.admin;
     listed(&request, paging(&request), |window| admin.keys(None, window)).await
 }
 
-pub async fn of_tenant(worker: Data<Worker>, request: HttpRequest, tenant: Path<String>) -> HttpResponse {
-    let admin = &worker.gateway.handles.admin;
+pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, tenant: Path<String>) -> HttpResponse {
+    let admin = &gateway.handles.admin;
     listed(&request, paging(&request), |window| admin.keys(Some(&tenant), window)).await
 }
 
-pub async fn one(worker: Data<Worker>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    shown(&request, worker.gateway.handles.admin.key(&id).await)
+pub async fn one(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
+    shown(&request, gateway.handles.admin.key(&id).await)
 }
 
 pub async fn create(
-    worker: Data<Worker>,
+    gateway: Data<Gateway>,
     request: HttpRequest,
     tenant: Path<String>,
     payload: Payload,
 ) -> HttpResponse {
     let make = |body| Write::CreateKey(tenant.into_inner(), body);
-    write_body(&worker, &request, payload, make, StatusCode::CREATED).await
+    write_body(&gateway, &request, payload, make, StatusCode::CREATED).await
 }
 
 pub async fn patch(
-    worker: Data<Worker>,
+    gateway: Data<Gateway>,
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
 ) -> HttpResponse {
     let make = |body| Write::PatchKey(id.into_inner(), body);
-    write_body(&worker, &request, payload, make, StatusCode::OK).await
+    write_body(&gateway, &request, payload, make, StatusCode::OK).await
 }
 
 pub async fn rotate(
-    worker: Data<Worker>,
+    gateway: Data<Gateway>,
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
 ) -> HttpResponse {
     let make = |body| Write::RotateKey(id.into_inner(), body);
-    write_body(&worker, &request, payload, make, StatusCode::OK).await
+    write_body(&gateway, &request, payload, make, StatusCode::OK).await
 }
 
-pub async fn delete(worker: Data<Worker>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    write(&worker, &request, Write::DeleteKey(id.into_inner()), StatusCode::NO_CONTENT).await
+pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
+    write(&gateway, &request, Write::DeleteKey(id.into_inner()), StatusCode::NO_CONTENT).await
 }

@@ -1,7 +1,7 @@
 //! `/usage/...`: what the ledger says.
 
 use super::{fault_of, query, refuse, shown, window};
-use crate::app::Worker;
+use crate::app::Gateway;
 use crate::error::{Code, Fault};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -72,22 +72,20 @@ fn moment(field: &str, text: Option<&str>) -> Result<Option<i64>, Fault> {
     time(field, text).map_err(|error| fault_of(&AdminError::from(error)))
 }
 
-pub async fn logs(worker: Data<Worker>, request: HttpRequest) -> HttpResponse {
+pub async fn logs(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
     match LogsQuery::read(&request) {
-        Ok((filter, window)) => {
-            shown(&request, worker.gateway.handles.accounting.logs(&filter, window).await)
-        }
+        Ok((filter, window)) => shown(&request, gateway.handles.accounting.logs(&filter, window).await),
         Err(fault) => refuse(&request, &fault),
     }
 }
 
-pub async fn log(worker: Data<Worker>, request: HttpRequest, request_id: Path<String>) -> HttpResponse {
-    shown(&request, worker.gateway.handles.accounting.log(&request_id).await)
+pub async fn log(gateway: Data<Gateway>, request: HttpRequest, request_id: Path<String>) -> HttpResponse {
+    shown(&request, gateway.handles.accounting.log(&request_id).await)
 }
 
-pub async fn summary(worker: Data<Worker>, request: HttpRequest) -> HttpResponse {
+pub async fn summary(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
     match SummaryQuery::read(&request) {
-        Ok((by, filter)) => shown(&request, worker.gateway.handles.accounting.summary(by, &filter).await),
+        Ok((by, filter)) => shown(&request, gateway.handles.accounting.summary(by, &filter).await),
         Err(fault) => refuse(&request, &fault),
     }
 }

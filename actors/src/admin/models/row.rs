@@ -1,0 +1,167 @@
+//! The row of a model: made from its document, and read back as a document and as the data plane's record.
+
+use super::spec::{HeaderValue, ModelSpec};
+use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
+use crate::admin::seal::{SealError, Sealer};
+use crate::admin::{AdminError, from_json, to_json, upstream_base};
+use obleth_core::ids::ModelId;
+use obleth_core::registry::{Model, Prices};
+use obleth_core::units::{CostFactor, Price};
+use obleth_schema::models::ModelRow;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+fn key_place(id: &str) -> String {
+    format!("models/{id}/api_key")
+}
+
+fn headers_place(id: &str) -> String {
+    format!("models/{id}/upstream_headers")
+}
+
+fn sealed_headers(
+    sealer: &Sealer,
+    id: &str,
+    headers: &BTreeMap<String, Option<HeaderValue>>,
+    stored: &BTreeMap<String, SecretString>,
+) -> Result<Option<String>, AdminError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let mut values = BTreeMap::new();
+    for (name, value) in headers {
+        let value = match (value, stored.get(name)) {
+            (Some(HeaderValue(value)), _) | (None, Some(value)) => value,
+            (None, None) => {
+                let field = format!("upstream_headers.{name}");
+                return Err(FieldError::new(field, "has no stored value to keep").into());
+            }
+        };
+        values.insert(name, value.expose_secret());
+    }
+    let text = serde_json::to_string(&values).map_err(|_| AdminError::Internal)?;
+    sealer.seal(&headers_place(id), &text.into()).map(Some).map_err(|_| AdminError::Internal)
+}
+
+fn open_headers(sealer: &Sealer, row: &ModelRow) -> Result<BTreeMap<String, SecretString>, SealError> {
+    let Some(stored) = &row.upstream_headers_sealed else {
+        return Ok(BTreeMap::new());
+    };
+    let text = sealer.open(&headers_place(&row.id), stored)?;
+    serde_json::from_str(text.expose_secret()).map_err(|_| SealError::WrongKey)
+}
+
+/// The row of a checked document. `old` is the row it replaces.
+pub(super) fn to_row(
+    sealer: &Sealer,
+    spec: &ModelSpec,
+    old: Option<&ModelRow>,
+    now: i64,
+) -> Result<ModelRow, AdminError> {
+    spec.check()?;
+    let id = old.map_or_else(|| Uuid::now_v7().to_string(), |row| row.id.clone());
+    let api_key_sealed = match &spec.api_key {
+        WriteOnly::Keep => match old.and_then(|row| row.api_key_sealed.as_ref()) {
+            Some(stored) => Some(sealer.renew(&key_place(&id), stored).map_err(|_| AdminError::Internal)?),
+            None => None,
+        },
+        WriteOnly::Clear => None,
+        WriteOnly::Set(key) => Some(sealer.seal(&key_place(&id), key).map_err(|_| AdminError::Internal)?),
+    };
+    let stored = old.map(|row| open_headers(sealer, row)).transpose().map_err(|_| AdminError::Internal)?;
+    let headers = sealed_headers(sealer, &id, &spec.upstream_headers, &stored.unwrap_or_default())?;
+    let pico = |price: Option<PriceField>| price.map(|PriceField(price)| price.pico());
+    Ok(ModelRow {
+        id,
+        version: old.map_or(1, |row| row.version + 1),
+        model_name: spec.model_name.clone(),
+        upstream_model: spec.upstream_model.clone().unwrap_or_else(|| spec.model_name.clone()),
+        api_base: spec.api_base.clone(),
+        api_key_sealed,
+        input_price: pico(spec.input_cost_per_token),
+        cached_input_price: pico(spec.cached_input_cost_per_token),
+        output_price: pico(spec.output_cost_per_token),
+        context_window: spec.context_window,
+        max_output_tokens: spec.max_output_tokens,
+        admission_weight: i32::try_from(spec.admission_weight.0.hundredths()).unwrap_or(i32::MAX),
+        max_in_flight: spec.max_in_flight,
+        enabled: spec.enabled,
+        aliases: to_json(&spec.aliases)?,
+        cache_enabled: spec.cache_enabled,
+        cache_ttl_secs: spec.cache_ttl_secs,
+        request_timeout_secs: spec.request_timeout_secs,
+        fallback_models: to_json(&spec.fallback_models)?,
+        upstream_headers_sealed: headers,
+        description: spec.description.clone(),
+        created_at: old.map_or(now, |row| row.created_at),
+        updated_at: now,
+    })
+}
+
+fn price_of(pico: Option<i64>) -> Option<Price> {
+    pico.and_then(Price::from_pico)
+}
+
+fn factor_of(hundredths: i32) -> CostFactor {
+    u32::try_from(hundredths).ok().and_then(CostFactor::from_hundredths).unwrap_or(CostFactor::ONE)
+}
+
+/// The row as a document, without its secrets.
+pub(super) fn spec_of(sealer: &Sealer, row: &ModelRow) -> Result<ModelSpec, AdminError> {
+    let headers = open_headers(sealer, row).map_err(|_| AdminError::Internal)?;
+    Ok(ModelSpec {
+        model_name: row.model_name.clone(),
+        upstream_model: Some(row.upstream_model.clone()),
+        api_base: row.api_base.clone(),
+        api_key: WriteOnly::Keep,
+        input_cost_per_token: price_of(row.input_price).map(PriceField),
+        cached_input_cost_per_token: price_of(row.cached_input_price).map(PriceField),
+        output_cost_per_token: price_of(row.output_price).map(PriceField),
+        context_window: row.context_window,
+        max_output_tokens: row.max_output_tokens,
+        admission_weight: FactorField(factor_of(row.admission_weight)),
+        max_in_flight: row.max_in_flight,
+        enabled: row.enabled,
+        aliases: from_json(&row.aliases)?,
+        cache_enabled: row.cache_enabled,
+        cache_ttl_secs: row.cache_ttl_secs,
+        request_timeout_secs: row.request_timeout_secs,
+        fallback_models: from_json(&row.fallback_models)?,
+        upstream_headers: headers.into_keys().map(|name| (name, None)).collect(),
+        description: row.description.clone(),
+    })
+}
+
+/// The row as the data plane uses it.
+pub(in crate::admin) fn snapshot(sealer: &Sealer, row: &ModelRow) -> Result<Model, AdminError> {
+    let sealed =
+        |error: SealError| AdminError::Sealed(format!("the secret of model {:?} {error}", row.model_name));
+    let api_key = row.api_key_sealed.as_deref().map(|stored| sealer.open(&key_place(&row.id), stored));
+    let headers = open_headers(sealer, row).map_err(sealed)?;
+    let aliases: Vec<String> = from_json(&row.aliases)?;
+    let tokens = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+    let number = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
+    Ok(Model {
+        id: ModelId(row.id.parse().map_err(|_| AdminError::Internal)?),
+        name: row.model_name.as_str().into(),
+        upstream_model: row.upstream_model.as_str().into(),
+        api_base: row.api_base.as_deref().and_then(|base| upstream_base(base).ok()).map(Arc::from),
+        api_key: api_key.transpose().map_err(sealed)?,
+        price: Prices {
+            input: price_of(row.input_price),
+            cached_input: price_of(row.cached_input_price),
+            output: price_of(row.output_price),
+        },
+        context_window: tokens(row.context_window),
+        max_output_tokens: tokens(row.max_output_tokens),
+        admission_weight: factor_of(row.admission_weight),
+        max_in_flight: number(row.max_in_flight),
+        enabled: row.enabled,
+        aliases: aliases.iter().map(|name| Arc::from(name.as_str())).collect(),
+        request_timeout_secs: number(row.request_timeout_secs),
+        upstream_headers: headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        created_unix: row.created_at.div_euclid(1_000_000),
+    })
+}

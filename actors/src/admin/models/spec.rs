@@ -1,0 +1,161 @@
+//! The document of a model, and its rules.
+
+use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
+use crate::admin::fields::{check_name, check_names, check_range};
+use crate::admin::upstream_base;
+use obleth_core::units::CostFactor;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Aliases, fallbacks and headers a model may have.
+const LIST_MAX: usize = 64;
+
+/// The fields of a model (contract §3).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    pub model_name: String,
+    #[serde(default)]
+    pub upstream_model: Option<String>,
+    #[serde(default)]
+    pub api_base: Option<String>,
+    #[serde(default, skip_serializing_if = "WriteOnly::is_keep", serialize_with = "never")]
+    pub api_key: WriteOnly<SecretString>,
+    #[serde(default)]
+    pub input_cost_per_token: Option<PriceField>,
+    #[serde(default)]
+    pub cached_input_cost_per_token: Option<PriceField>,
+    #[serde(default)]
+    pub output_cost_per_token: Option<PriceField>,
+    #[serde(default)]
+    pub context_window: Option<i64>,
+    #[serde(default)]
+    pub max_output_tokens: Option<i64>,
+    #[serde(default = "weight_one")]
+    pub admission_weight: FactorField,
+    #[serde(default)]
+    pub max_in_flight: Option<i64>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    #[serde(default)]
+    pub cache_enabled: bool,
+    #[serde(default)]
+    pub cache_ttl_secs: Option<i64>,
+    #[serde(default)]
+    pub request_timeout_secs: Option<i64>,
+    #[serde(default)]
+    pub fallback_models: Vec<String>,
+    /// Values are write-only: they are shown as null, and null keeps the stored value.
+    #[serde(default)]
+    pub upstream_headers: BTreeMap<String, Option<HeaderValue>>,
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// A header value that is written and never read back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct HeaderValue(pub(super) SecretString);
+
+impl Serialize for HeaderValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_none()
+    }
+}
+
+fn never<S: serde::Serializer>(_: &WriteOnly<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_none()
+}
+
+const fn weight_one() -> FactorField {
+    FactorField(CostFactor::ONE)
+}
+
+pub(in crate::admin) const fn yes() -> bool {
+    true
+}
+
+impl ModelSpec {
+    /// Checks every field.
+    pub(super) fn check(&self) -> Result<(), FieldError> {
+        check_name("model_name", &self.model_name)?;
+        if let Some(name) = &self.upstream_model {
+            check_name("upstream_model", name)?;
+        }
+        if let Some(base) = &self.api_base {
+            upstream_base(base).map_err(|message| FieldError::new("api_base", message))?;
+        }
+        if let WriteOnly::Set(key) = &self.api_key {
+            check_header_value("api_key", key.expose_secret())?;
+        }
+        check_range("context_window", self.context_window, 1..=1_000_000_000)?;
+        check_range("max_output_tokens", self.max_output_tokens, 1..=1_000_000_000)?;
+        check_range("max_in_flight", self.max_in_flight, 1..=1_000_000)?;
+        check_range("cache_ttl_secs", self.cache_ttl_secs, 0..=31_536_000)?;
+        check_range("request_timeout_secs", self.request_timeout_secs, 1..=86_400)?;
+        check_names("aliases", &self.aliases, LIST_MAX)?;
+        if self.aliases.contains(&self.model_name) {
+            return Err(FieldError::new("aliases", "must not contain the model's own name"));
+        }
+        check_names("fallback_models", &self.fallback_models, LIST_MAX)?;
+        self.check_headers()?;
+        match &self.description {
+            Some(text) if text.chars().count() > 4096 => {
+                Err(FieldError::new("description", "must be at most 4096 characters long"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_headers(&self) -> Result<(), FieldError> {
+        if self.upstream_headers.len() > LIST_MAX {
+            return Err(FieldError::new(
+                "upstream_headers",
+                format_args!("must have at most {LIST_MAX} entries"),
+            ));
+        }
+        for (name, value) in &self.upstream_headers {
+            let field = format!("upstream_headers.{name}");
+            if !is_header_name(name) {
+                return Err(FieldError::new(field, "is not a header name"));
+            }
+            if FRAMING.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
+                return Err(FieldError::new(field, "is set by the gateway itself"));
+            }
+            if let Some(HeaderValue(value)) = value {
+                check_header_value(&field, value.expose_secret())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Headers that frame a message or name its parties; an operator must not set them.
+const FRAMING: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "x-request-id",
+];
+
+/// RFC 9110 §5.6.2: a token.
+fn is_header_name(name: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.len() <= 128 && name.bytes().all(token)
+}
+
+fn check_header_value(field: &str, value: &str) -> Result<(), FieldError> {
+    let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if !value.is_empty() && value.len() <= 8192 && visible {
+        return Ok(());
+    }
+    Err(FieldError::new(field, "must be 1 to 8192 visible ASCII characters"))
+}

@@ -1,0 +1,115 @@
+//! The three listeners: data plane, management API, metrics.
+
+use super::StartError;
+use crate::app::{Gateway, Worker};
+use crate::http::root_span::RequestSpan;
+use crate::http::{admin, data, health};
+use crate::metrics::WorkerMetrics;
+use crate::upstream::{Upstream, tls_config};
+use actix_rt::net::TcpStream;
+use actix_web::dev::Server;
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use socket2::{SockRef, TcpKeepalive};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing_actix_web::TracingLogger;
+
+/// Idle client connections are kept this long; above the usual 60 s of a load balancer's own.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// A silent client is asked whether it is still there after this long.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// The data plane: one worker a core, each with its own client.
+pub(super) fn serve_data(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
+    let tls = tls_config();
+    let patience = gateway.settings.upstream.idle_timeout;
+    let gateway = Arc::clone(gateway);
+    let server = HttpServer::new(move || {
+        let worker = Data::new(Worker {
+            gateway: Arc::clone(&gateway),
+            upstream: Upstream::new(&tls, gateway.settings.upstream.connect_timeout),
+            metrics: WorkerMetrics::new(&gateway.metrics),
+        });
+        App::new()
+            .app_data(worker)
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .default_service(web::to(data::data))
+    });
+    Ok(server
+        .workers(cores())
+        .keep_alive(KEEP_ALIVE)
+        .h1_allow_half_closed(false)
+        .tcp_nodelay(true)
+        .on_connect(move |connection, _| {
+            if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+                give_up_after(stream, patience);
+            }
+        })
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)?
+        .run())
+}
+
+/// Lets the kernel break a connection whose client has vanished without a word, or takes nothing of its answer
+/// for this long (RFC 5482): it would hold its seat for ever.
+fn give_up_after(stream: &TcpStream, patience: Duration) {
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_AFTER / 4);
+    let set = socket.set_tcp_user_timeout(Some(patience)).and_then(|()| socket.set_tcp_keepalive(&probes));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a client's connection cannot be watched");
+    }
+}
+
+/// The management API.
+pub(super) fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
+    let gateway = Arc::clone(gateway);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::from(Arc::clone(&gateway)))
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .service(admin::resource("/health", "GET", [web::get().to(alive)]))
+            .service(admin::resource("/ready", "GET", [web::get().to(ready)]))
+            .configure(admin::routes)
+            .default_service(web::to(admin::not_found))
+    });
+    Ok(server.workers(1).tcp_nodelay(true).disable_signals().shutdown_timeout(1).listen(listener)?.run())
+}
+
+async fn alive(request: HttpRequest) -> HttpResponse {
+    health::health(&request)
+}
+
+async fn ready(request: HttpRequest, gateway: Data<Gateway>) -> HttpResponse {
+    health::ready(&request, &gateway)
+}
+
+/// `GET /metrics`.
+pub(super) fn serve_metrics(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
+    let gateway = Arc::clone(gateway);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::from(Arc::clone(&gateway)))
+            .service(admin::resource("/metrics", "GET", [web::get().to(metrics_page)]))
+            .default_service(web::to(admin::not_found))
+    });
+    Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())
+}
+
+async fn metrics_page(gateway: Data<Gateway>) -> HttpResponse {
+    match gateway.metrics.render(&gateway) {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be rendered");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
