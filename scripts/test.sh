@@ -58,8 +58,8 @@ run_rust_tests() {
   fi
 }
 
+# The tests above have built the binary; building it alone would choose other features and compile the world again.
 run_real_clients() {
-  cargo build --bin obleth
   OBLETH_BIN=${CARGO_TARGET_DIR:-target}/debug/obleth tests/real/run.sh
 }
 
