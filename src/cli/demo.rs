@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
 }
 
 async fn demo(directory: &Path) -> Result<(), Failure> {
-    let mut signals = Signals::listen().map_err(Failure::of)?;
+    let mut signals = Signals::listen_at_terminal().map_err(Failure::of)?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::of)?;
     let options = MockOptions {
         ttft: Duration::from_millis(100),
@@ -72,6 +72,7 @@ fn configuration(directory: &Path, token: &str, upstream: &str) -> Result<Config
     let database = format!("sqlite://{}", directory.join("obleth.db").display());
     let honoured: Vec<(&str, String)> =
         HONOURED.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))).collect();
+    let honoured: Vec<_> = honoured.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let own = [
         ("OBLETH_PROXY_LISTEN", "127.0.0.1:8080"),
         ("OBLETH_ADMIN_TOKEN", token),
