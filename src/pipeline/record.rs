@@ -78,8 +78,9 @@ impl Record {
 
     /// Notes the first byte of the answer, once.
     pub fn first_byte(&mut self) {
-        let now = self.now();
-        self.timing.first_byte.get_or_insert(now);
+        if self.timing.first_byte.is_none() {
+            self.timing.first_byte = Some(self.now());
+        }
     }
 
     /// Estimate of the prompt, in tokens.

@@ -72,6 +72,8 @@ pub(super) struct Metered {
     passing: Passing,
     /// Pieces that may leave.
     out: VecDeque<Bytes>,
+    /// Empty between two calls: its room is used again.
+    pieces: Vec<Bytes>,
     /// The end has passed: whatever the upstream does now, the answer is whole.
     whole: bool,
     state: State,
@@ -101,6 +103,7 @@ impl Metered {
             body,
             passing,
             out: VecDeque::new(),
+            pieces: Vec::new(),
             whole: false,
             state: State::Flowing,
             length: head.length.filter(|_| flow == Flow::Bytes),
@@ -131,7 +134,7 @@ impl Metered {
 
     fn take_events(&mut self, chunk: Bytes) {
         let mut terminal = false;
-        let mut pieces = Vec::new();
+        let mut pieces = std::mem::take(&mut self.pieces);
         let Passing { splitter, meter, asked_for_usage, failed, .. } = &mut self.passing;
         splitter.feed(chunk, &mut pieces, &mut |event| {
             let note = meter.event(event);
@@ -142,7 +145,8 @@ impl Metered {
             if note.usage_only && !*asked_for_usage { Verdict::Drop } else { Verdict::Pass }
         });
         // What is in `out` leaves only after this call, so after the row is written down.
-        self.out.extend(pieces);
+        self.out.extend(pieces.drain(..));
+        self.pieces = pieces;
         if terminal {
             self.settle_whole();
         } else {
