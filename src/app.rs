@@ -30,6 +30,7 @@ pub struct Handles {
 pub struct Settings {
     pub upstream: UpstreamConfig,
     pub max_body_bytes: usize,
+    pub max_buffered_bytes: usize,
     pub admission_timeout: Duration,
     pub plans: Plans,
     pub pepper: Option<Pepper>,
@@ -42,6 +43,7 @@ impl Settings {
         Self {
             upstream: config.upstream.clone(),
             max_body_bytes: config.listen.max_body_bytes,
+            max_buffered_bytes: config.listen.max_buffered_bytes,
             admission_timeout: config.admission.timeout,
             plans: Plans { default_model_max_in_flight: config.admission.default_model_max_in_flight },
             pepper: config.data.pepper.clone(),
@@ -62,6 +64,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// Authenticated requests that have not ended.
     pub running: AtomicUsize,
+    /// Bytes of request bodies that are held, all requests together.
+    pub buffered: AtomicUsize,
 }
 
 impl Gateway {

@@ -163,14 +163,12 @@ impl Metrics {
         let registry = gateway.registry.load();
         self.in_flight.reset();
         self.queue_depth.reset();
+        // A series without a value is not shown: before there is a model, the nameless one stands in.
+        if registry.models().next().is_none() {
+            self.touch("");
+        }
         for model in registry.models() {
-            self.in_flight.with_label_values(&[&model.name]).set(0);
-            self.queue_depth.with_label_values(&[&model.name]).set(0);
-            self.ttft.with_label_values(&[&model.name]);
-            self.upstream_seconds.with_label_values(&[&model.name]);
-            for direction in ["input", "output"] {
-                self.tokens.with_label_values(&[direction, &model.name]);
-            }
+            self.touch(&model.name);
         }
         for pool in handles.fairshare.dump().map(|dump| dump.models).unwrap_or_default() {
             if let Some(model) = registry.model(pool.id) {
@@ -191,6 +189,19 @@ impl Metrics {
         }
         let waiting = handles.fairshare.mailbox_depth();
         self.mailbox_depth.with_label_values(&[obleth_actors::fairshare::NAME]).set(waiting.into());
+    }
+}
+
+impl Metrics {
+    /// Makes the series of a model visible.
+    fn touch(&self, model: &str) {
+        self.in_flight.with_label_values(&[model]).set(0);
+        self.queue_depth.with_label_values(&[model]).set(0);
+        self.ttft.with_label_values(&[model]);
+        self.upstream_seconds.with_label_values(&[model]);
+        for direction in ["input", "output"] {
+            self.tokens.with_label_values(&[direction, model]);
+        }
     }
 }
 

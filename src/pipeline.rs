@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 mod admit;
 mod arrival;
 mod authenticate;
+mod body;
 mod collect;
 mod forward;
 mod headers;

@@ -16,6 +16,7 @@ use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_core::fair_queue;
 use obleth_schema::{DatabaseUrl, Store, StoreError};
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -49,6 +50,8 @@ pub enum StartError {
     Registry(#[from] AdminError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    #[error("{0} is served by another obleth; several replicas share a PostgreSQL database")]
+    Taken(DatabaseUrl),
     #[error("OBLETH_DATABASE_URL is missing")]
     NoDatabase,
 }
@@ -63,6 +66,8 @@ pub struct Running {
     config: Config,
     servers: Vec<ServerHandle>,
     arbiters: Vec<Arbiter>,
+    /// Held as long as the server lives: a second one on the same SQLite file would not see its changes.
+    _lock: Option<File>,
     /// Last, so that everything that uses it is gone before.
     _runtime: StoreRuntime,
 }
@@ -100,12 +105,28 @@ fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketA
     Ok((listener, bound))
 }
 
+/// Takes the lock of a SQLite database. The kernel gives it back, however the process ends.
+fn lock_of(url: &DatabaseUrl) -> Result<Option<File>, StartError> {
+    let Some(path) = url.file() else {
+        return Ok(None);
+    };
+    let failed = |error: std::io::Error| StartError::NoFile(url.clone(), error.to_string());
+    let path = format!("{path}.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StartError::Taken(url.clone())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
 impl Running {
     /// Starts everything. Returns once the listeners answer; `/ready` says when the registry is loaded,
     /// which is at once unless the database is away.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let runtime = StoreRuntime::start()?;
         let url = config.data.database.clone().ok_or(StartError::NoDatabase)?;
+        let lock = lock_of(&url)?;
         let store = runtime.open(&url)?;
         let (proxy_listener, proxy) = bind("OBLETH_PROXY_LISTEN", config.listen.proxy)?;
         let (admin_listener, admin) = bind("OBLETH_ADMIN_LISTEN", config.listen.admin)?;
@@ -133,7 +154,17 @@ impl Running {
             actix_rt::spawn(watch_store(Arc::clone(&gateway), store));
         }
         warn_of_forwarded_keys(&gateway);
-        Ok(Self { gateway, proxy, admin, metrics, config, servers: handles, arbiters, _runtime: runtime })
+        Ok(Self {
+            gateway,
+            proxy,
+            admin,
+            metrics,
+            config,
+            servers: handles,
+            arbiters,
+            _lock: lock,
+            _runtime: runtime,
+        })
     }
 }
 
@@ -172,6 +203,7 @@ fn gateway(config: &Config, store: &Store, arbiters: &[Arbiter]) -> Result<Gatew
         access: AccessLog::start(),
         clock,
         running: AtomicUsize::new(0),
+        buffered: AtomicUsize::new(0),
     })
 }
 

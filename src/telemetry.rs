@@ -51,7 +51,7 @@ pub fn start_logging(default: &str) {
 /// Where access records go.
 #[derive(Clone)]
 pub struct AccessLog {
-    records: Option<SyncSender<Arc<LedgerRow>>>,
+    records: Option<SyncSender<Entry>>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -59,6 +59,36 @@ impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AccessLog")
     }
+}
+
+/// What is written down of a request.
+enum Entry {
+    /// Settled, with a row in the ledger.
+    Settled(Arc<LedgerRow>),
+    /// Refused before it was known whose it is.
+    Refused(Refused),
+}
+
+/// A request that was not authenticated.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Unix microseconds.
+    pub ts: i64,
+    pub request_id: Arc<str>,
+    pub route: &'static str,
+    pub status: u16,
+    pub error_code: &'static str,
+}
+
+/// The record of a request that was not authenticated, as it is written.
+#[derive(Serialize)]
+struct RefusedLine<'a> {
+    timestamp: String,
+    target: &'static str,
+    request_id: &'a str,
+    route: &'static str,
+    status: u16,
+    error_code: &'static str,
 }
 
 /// An access record as it is written.
@@ -97,8 +127,19 @@ impl AccessLog {
 
     /// Notes a settled request. Never waits.
     pub fn note(&self, row: &Arc<LedgerRow>) {
+        if self.records.is_some() {
+            self.hand_over(Entry::Settled(Arc::clone(row)));
+        }
+    }
+
+    /// Notes a request that was not authenticated. Never waits.
+    pub fn note_refused(&self, refused: Refused) {
+        self.hand_over(Entry::Refused(refused));
+    }
+
+    fn hand_over(&self, entry: Entry) {
         if let Some(records) = &self.records
-            && records.try_send(Arc::clone(row)).is_err()
+            && records.try_send(entry).is_err()
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -106,13 +147,16 @@ impl AccessLog {
 }
 
 /// Writes records in batches until the last sender is gone.
-fn write_all(records: &Receiver<Arc<LedgerRow>>, dropped: &AtomicU64) {
+fn write_all(records: &Receiver<Entry>, dropped: &AtomicU64) {
     let mut text = Vec::with_capacity(64 * 1024);
     while let Ok(first) = records.recv() {
         std::thread::sleep(GATHER);
         text.clear();
-        for row in std::iter::once(first).chain(records.try_iter()) {
-            append(&mut text, &row);
+        for entry in std::iter::once(first).chain(records.try_iter()) {
+            match entry {
+                Entry::Settled(row) => append(&mut text, &row),
+                Entry::Refused(refused) => append_refused(&mut text, &refused),
+            }
         }
         let _ = std::io::stderr().lock().write_all(&text);
         match dropped.swap(0, Ordering::Relaxed) {
@@ -122,10 +166,28 @@ fn write_all(records: &Receiver<Arc<LedgerRow>>, dropped: &AtomicU64) {
     }
 }
 
+fn timestamp(micros: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+fn append_refused(text: &mut Vec<u8>, refused: &Refused) {
+    let line = RefusedLine {
+        timestamp: timestamp(refused.ts),
+        target: ACCESS,
+        request_id: &refused.request_id,
+        route: refused.route,
+        status: refused.status,
+        error_code: refused.error_code,
+    };
+    // Writing to a Vec cannot fail.
+    let _ = serde_json::to_writer(&mut *text, &line);
+    text.push(b'\n');
+}
+
 fn append(text: &mut Vec<u8>, row: &LedgerRow) {
-    let time = chrono::DateTime::from_timestamp_micros(row.ts).unwrap_or_default();
     let line = Line {
-        timestamp: time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        timestamp: timestamp(row.ts),
         target: ACCESS,
         request_id: &row.request_id,
         tenant_id: row.tenant.to_string(),

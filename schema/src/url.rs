@@ -55,6 +55,14 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, UrlError> {
 }
 
 impl DatabaseUrl {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&str> {
+        match &self.0 {
+            Target::Sqlite(path) => Some(path),
+            Target::Postgres(_) => None,
+        }
+    }
+
     /// Whether several replicas can share the database.
     pub const fn is_shared(&self) -> bool {
         matches!(self.0, Target::Postgres(_))

@@ -21,6 +21,8 @@ pub struct ListenConfig {
     pub admin_token: SecretString,
     /// `OBLETH_MAX_BODY_BYTES`: largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// `OBLETH_MAX_BUFFERED_BYTES`: request bodies held at once, all requests together, in bytes.
+    pub max_buffered_bytes: usize,
     /// `OBLETH_SHUTDOWN_GRACE_SECS`: how long running streams may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -33,6 +35,7 @@ impl ListenConfig {
             metrics: address(env, "OBLETH_METRICS_LISTEN", "127.0.0.1:9091"),
             admin_token: env.secret("OBLETH_ADMIN_TOKEN").unwrap_or_default(),
             max_body_bytes: env.number("OBLETH_MAX_BODY_BYTES", 64 << 20, 1024..=1 << 30),
+            max_buffered_bytes: env.number("OBLETH_MAX_BUFFERED_BYTES", 512 << 20, 1024..=1 << 40),
             shutdown_grace: Duration::from_secs(env.number("OBLETH_SHUTDOWN_GRACE_SECS", 30, 0..=3600)),
         };
         let token = listen.admin_token.expose_secret();
@@ -40,6 +43,9 @@ impl ListenConfig {
             env.fault("OBLETH_ADMIN_TOKEN is required".to_owned());
         } else if token.len() < TOKEN_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             env.fault(format!("OBLETH_ADMIN_TOKEN must be at least {TOKEN_MIN} visible ASCII characters"));
+        }
+        if listen.max_buffered_bytes < listen.max_body_bytes {
+            env.fault("OBLETH_MAX_BUFFERED_BYTES must not be less than OBLETH_MAX_BODY_BYTES".to_owned());
         }
         let ports = [listen.proxy, listen.admin, listen.metrics];
         for (position, one) in ports.iter().enumerate() {
@@ -57,6 +63,7 @@ impl ListenConfig {
             ("OBLETH_METRICS_LISTEN", self.metrics.to_string()),
             ("OBLETH_ADMIN_TOKEN", "(set)".to_owned()),
             ("OBLETH_MAX_BODY_BYTES", self.max_body_bytes.to_string()),
+            ("OBLETH_MAX_BUFFERED_BYTES", self.max_buffered_bytes.to_string()),
             ("OBLETH_SHUTDOWN_GRACE_SECS", self.shutdown_grace.as_secs().to_string()),
         ]
     }

@@ -122,10 +122,17 @@ async fn guard(
         let given = crate::pipeline::bearer(request.headers()).unwrap_or_default();
         bool::from(given.as_bytes().ct_eq(expected))
     });
+    if allowed && request.path().contains("%00") {
+        // No name and no id has one, and PostgreSQL takes none.
+        let fault = Fault::new(Code::NotFound, "there is nothing of this name");
+        let answer = refuse(request.request(), &fault);
+        return Ok(request.into_response(answer));
+    }
     if allowed {
         return next.call(request).await;
     }
     let fault = Fault::new(Code::Unauthorized, "an admin token is required: Authorization: Bearer ...");
+    tracing::warn!(target: "obleth::admin", "a management call without a valid token was refused");
     let mut answer = refuse(request.request(), &fault);
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Ok(request.into_response(answer))
@@ -147,6 +154,9 @@ pub(super) async fn body(request: &HttpRequest, payload: Payload) -> Result<Vec<
 
 /// The query's parameters; an unknown or repeated one is refused.
 pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Fault> {
+    if request.query_string().contains("%00") {
+        return Err(Fault::new(Code::InvalidRequest, "the query must not contain NUL"));
+    }
     let parsed = web::Query::<T>::from_query(request.query_string());
     parsed.map(web::Query::into_inner).map_err(|error| {
         let text = error.to_string();

@@ -1,7 +1,7 @@
 //! A seat: at once, after a wait in the fair queue, or a typed refusal.
 
 use super::record::Record;
-use super::resolve::Target;
+use super::resolve::{Target, check_again};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
@@ -41,12 +41,19 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     match admitted {
         Ok(Ok(seat)) => {
             record.timing.queued = seat.waited();
+            if seat.queued() {
+                check_again(worker, record, target)?;
+            }
             record.admission = if seat.queued() { Admission::Queued } else { Admission::Fast };
             record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
             Ok(Pass::Seated(seat))
         }
         Ok(Err(refused)) => {
             record.timing.queued = record.now().since(asked);
+            if refused == NoSeat::Refused(Refusal::Suspended) {
+                // Of the tenant, its key or the model: the registry says which.
+                check_again(worker, record, target)?;
+            }
             Err(fault_of(refused))
         }
         Err(Interrupted::Cut | Interrupted::TimedOut) => {
@@ -91,7 +98,7 @@ fn fault_of(refused: NoSeat) -> Fault {
             Fault::new(Code::AdmissionTimeout, "no slot became free in time").retry_after(retry_after)
         }
         NoSeat::Refused(Refusal::Suspended) => {
-            Fault::new(Code::TenantSuspended, "the tenant was suspended, or the model removed, meanwhile")
+            Fault::new(Code::TenantSuspended, "the tenant was suspended meanwhile")
         }
         NoSeat::Overloaded => Fault::new(Code::Overloaded, "too many requests arrive at once"),
         NoSeat::Restarting => Fault::new(Code::Restarting, "the scheduler was restarted after a fault"),

@@ -2,6 +2,7 @@
 
 use crate::app::Worker;
 use crate::error::{Fault, X_REQUEST_ID};
+use crate::telemetry::Refused;
 use crate::wire::Route;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
@@ -41,6 +42,13 @@ impl Arrival {
     /// Answers a request that was not authenticated: counted, but no row.
     pub fn refuse(&self, worker: &Worker, fault: &Fault) -> HttpResponse {
         worker.metrics.request(self.route.label(), fault.code.status(), Admission::None);
+        worker.gateway.access.note_refused(Refused {
+            ts: self.unix_micros,
+            request_id: Arc::clone(&self.request_id),
+            route: self.route.label(),
+            status: fault.code.status(),
+            error_code: fault.code.name(),
+        });
         fault.respond(&self.request_id)
     }
 }

@@ -4,7 +4,7 @@ use crate::app::Gateway;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Phase;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
-use obleth_core::registry::{Key, KeyDigest, Tenant, TenantStatus};
+use obleth_core::registry::{Key, KeyDigest, Registry, Tenant, TenantStatus};
 use std::sync::Arc;
 
 /// What every key begins with.
@@ -35,6 +35,23 @@ pub fn authenticate(gateway: &Gateway, headers: &HeaderMap, now_unix_micros: i64
     let Some(tenant) = registry.tenant(key.tenant) else {
         return Err(unknown(gateway));
     };
+    check(key, tenant, now_unix_micros)?;
+    Ok(Caller { tenant: Arc::clone(tenant), key: Arc::clone(key) })
+}
+
+impl Caller {
+    /// The same caller as the registry knows it now: what was revoked meanwhile holds.
+    pub fn again(&self, registry: &Registry, now_unix_micros: i64) -> Result<Self, Fault> {
+        let gone = || Fault::new(Code::InvalidApiKey, "this API key is not valid any more");
+        let key = registry.key(self.key.id).ok_or_else(gone)?;
+        let tenant = registry.tenant(key.tenant).ok_or_else(gone)?;
+        check(key, tenant, now_unix_micros)?;
+        Ok(Self { tenant: Arc::clone(tenant), key: Arc::clone(key) })
+    }
+}
+
+/// Whether key and tenant may send.
+fn check(key: &Key, tenant: &Tenant, now_unix_micros: i64) -> Result<(), Fault> {
     if key.disabled {
         return Err(Fault::new(Code::KeyDisabled, "this API key is disabled"));
     }
@@ -44,7 +61,7 @@ pub fn authenticate(gateway: &Gateway, headers: &HeaderMap, now_unix_micros: i64
     if tenant.status == TenantStatus::Suspended {
         return Err(Fault::new(Code::TenantSuspended, "this tenant is suspended"));
     }
-    Ok(Caller { tenant: Arc::clone(tenant), key: Arc::clone(key) })
+    Ok(())
 }
 
 /// A key that the snapshot does not know may have been made elsewhere while the database is away.

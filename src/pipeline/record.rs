@@ -7,13 +7,14 @@ use super::arrival::Arrival;
 use super::authenticate::Caller;
 use super::settle::{self, Ending};
 use crate::app::Worker;
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use obleth_actors::guards::Seat;
 use obleth_core::ledger::Admission;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,10 +103,19 @@ impl Record {
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());
         self.settle(&ending);
-        let mut answer = fault.respond(&self.arrival.request_id);
+        let mut answer = shown(fault).respond(&self.arrival.request_id);
         super::headers::decorate(&self, answer.headers_mut());
         answer
     }
+}
+
+/// A body that broke off is, as far as can be known here, a client that left; but where the chunks of one that
+/// did not leave make no sense, it is told so: 499 is for the ledger only.
+fn shown(fault: &Fault) -> Cow<'_, Fault> {
+    if fault.code != Code::ClientLeft {
+        return Cow::Borrowed(fault);
+    }
+    Cow::Owned(Fault::new(Code::InvalidRequest, "the body broke off, or is not framed as HTTP/1.1 wants it"))
 }
 
 impl Drop for Record {

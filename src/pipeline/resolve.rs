@@ -1,30 +1,24 @@
 //! What is asked: the body, read once and shallowly, and the model it names.
 
+use super::authenticate::Caller;
+use super::body::{Held, read_body};
 use super::record::{Asked, Record};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
-use crate::lifecycle::Interrupted;
 use crate::wire::multipart::{Form, is_form};
 use crate::wire::splice::{Rewrite, Spliced};
 use crate::wire::{BodyError, Route, Shape, Weight};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::block;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use obleth_actors::clock::unix_micros;
 use obleth_core::registry::{Model, may_use};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 
-/// Longest pause between two pieces of a request body.
-const BODY_IDLE: Duration = Duration::from_secs(30);
 /// A body larger than this is read on another thread: it would hold up the worker for a millisecond.
 const LARGE: usize = 256 * 1024;
-/// Room made for a body before it is here: what a client announces is not yet sent.
-const RESERVED: usize = 1 << 20;
 /// Bytes of text that make a token, while nothing better is known.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of an image, a sound or a file: of the order of one 1024 × 1024 image in high detail.
@@ -38,6 +32,8 @@ pub(super) struct Target {
     pub model: Arc<Model>,
     pub request: Parsed,
     pub body: Bytes,
+    /// The body counts as held until the upstream has it.
+    _held: Held,
 }
 
 /// The parts of a body that matter here.
@@ -126,7 +122,7 @@ pub(super) async fn resolve(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Target, Fault> {
-    let body = read_body(worker, request.headers(), payload).await?;
+    let (body, held) = read_body(worker, request.headers(), payload).await?;
     let parsed = parse(record.arrival.route, request.headers(), &body).await?;
     let registry = worker.gateway.registry.load();
     let model = registry.model_named(parsed.model()).ok_or_else(no_such_model)?;
@@ -137,69 +133,37 @@ pub(super) async fn resolve(
         bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
     });
     tracing::Span::current().record("model", &*model.name);
-    if !may_use(&record.caller.tenant, &record.caller.key, &model.name) {
-        return Err(Fault::new(Code::ModelNotAllowed, "this key may not use this model").at("model"));
-    }
-    if !model.enabled {
-        return Err(Fault::new(Code::ModelDisabled, "this model is disabled").at("model"));
-    }
+    check(&record.caller, model)?;
     if model.context_window.is_some_and(|window| parsed.fewest_prompt_tokens() > window) {
         return Err(Fault::new(
             Code::ContextLengthExceeded,
             "the prompt is longer than the context window of this model",
         ));
     }
-    Ok(Target { model: Arc::clone(model), request: parsed, body })
+    Ok(Target { model: Arc::clone(model), request: parsed, body, _held: held })
+}
+
+/// Whether the caller may use the model.
+fn check(caller: &Caller, model: &Model) -> Result<(), Fault> {
+    if !may_use(&caller.tenant, &caller.key, &model.name) {
+        return Err(Fault::new(Code::ModelNotAllowed, "this key may not use this model").at("model"));
+    }
+    if !model.enabled {
+        return Err(Fault::new(Code::ModelDisabled, "this model is disabled").at("model"));
+    }
+    Ok(())
+}
+
+/// Caller and model once more after a wait: what was revoked meanwhile holds.
+pub(super) fn check_again(worker: &Worker, record: &Record, target: &Target) -> Result<(), Fault> {
+    let registry = worker.gateway.registry.load();
+    let caller = record.caller.again(&registry, unix_micros())?;
+    let model = registry.model(target.model.id).ok_or_else(no_such_model)?;
+    check(&caller, model)
 }
 
 fn no_such_model() -> Fault {
     Fault::new(Code::ModelNotFound, "there is no model of this name").at("model")
-}
-
-async fn read_body(worker: &Worker, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, Fault> {
-    let limit = worker.gateway.settings.max_body_bytes;
-    let too_large = || Fault::new(Code::BodyTooLarge, format!("the body is larger than {limit} bytes"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    loop {
-        let until = Some(Instant::now() + BODY_IDLE);
-        let chunk = match worker.gateway.lifecycle.watch(until, payload.next()).await {
-            Ok(None) => break,
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(Some(Err(error))) => return Err(broken(&error)),
-            Err(Interrupted::TimedOut) => {
-                return Err(Fault::new(Code::InvalidRequest, "the body did not arrive in time"));
-            }
-            Err(Interrupted::Cut) => return Err(Fault::new(Code::Draining, "the gateway is shutting down")),
-        };
-        if first.len() + rest.len() + chunk.len() > limit {
-            return Err(too_large());
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = chunk;
-        } else {
-            if rest.is_empty() {
-                rest.reserve(announced.unwrap_or(0).min(RESERVED).max(first.len() + chunk.len()));
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&chunk);
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
-}
-
-/// What a break in the middle of a body means: most of the time, that the client left.
-fn broken(error: &PayloadError) -> Fault {
-    match error {
-        PayloadError::Incomplete(_) | PayloadError::Io(_) => {
-            Fault::new(Code::ClientLeft, "the client left in the middle of its body")
-        }
-        _ => Fault::new(Code::InvalidRequest, "the body is not framed as HTTP/1.1 wants it"),
-    }
 }
 
 async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<Parsed, Fault> {

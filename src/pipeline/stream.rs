@@ -217,7 +217,10 @@ impl Metered {
 
     /// Settles a whole answer.
     fn settle_whole(&mut self) {
-        self.whole = true;
+        if !std::mem::replace(&mut self.whole, true) {
+            // The client has all there is; the upstream has a moment to end in good order.
+            self.tick.as_mut().reset(Instant::now() + TICK);
+        }
         self.settle(None);
     }
 
@@ -239,6 +242,10 @@ impl Metered {
 
     /// Time has passed without a piece.
     fn on_tick(&mut self) {
+        if self.whole {
+            self.state = State::Ended;
+            return;
+        }
         let now = Instant::now();
         let gateway = &self.record.worker.gateway;
         let idle_at = self.silent_since.unwrap_or(now) + gateway.settings.upstream.idle_timeout;

@@ -43,6 +43,8 @@ pub struct StreamMeter {
     events: u64,
     sequence: u64,
     complete: bool,
+    /// A choice named why it ended.
+    finished: bool,
 }
 
 /// The members of an event's object that matter, unread.
@@ -106,6 +108,15 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Whether a `finish_reason` in it is a string. Within a text its quotes would be escaped.
+fn names_finish(choices: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"finish_reason\"";
+    memchr::memmem::find_iter(choices, NAME).any(|at| {
+        let rest = choices.get(at + NAME.len()..).unwrap_or_default().trim_ascii_start();
+        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+    })
+}
+
 /// Whether nothing but the number of a choice is in it.
 fn says_nothing(choice: &[u8]) -> bool {
     let mut nothing = choice.starts_with(b"{");
@@ -134,6 +145,7 @@ impl StreamMeter {
             events: 0,
             sequence: 0,
             complete: false,
+            finished: false,
         }
     }
 
@@ -192,6 +204,11 @@ impl StreamMeter {
         self.complete
     }
 
+    /// Whether the answer itself was over, with or without a `[DONE]` after it.
+    pub const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     fn text(&mut self, bytes: u64) {
         if bytes > 0 {
             self.text_bytes = self.text_bytes.saturating_add(bytes);
@@ -217,6 +234,7 @@ impl StreamMeter {
     fn chunk(&mut self, kind: &[u8], members: &Members<'_>, tail: Option<&[u8]>) -> Note {
         let mut note = Note { failed: members.error.map(fault), ..Note::default() };
         self.text(members.choices.map_or(0, choices_text));
+        self.finished |= members.choices.is_some_and(names_finish);
         if let Some(usage) = members.usage {
             self.account(Figures::read(usage));
             note.usage_only = note.failed.is_none() && tail.is_none() && members.has_no_choices();

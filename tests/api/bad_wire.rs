@@ -107,6 +107,19 @@ fn a_wrong_method_is_a_405_that_names_the_right_one() {
 }
 
 #[test]
+fn a_body_in_broken_chunks_is_a_bad_request_and_not_a_client_that_left() {
+    run(async {
+        let stand = Stand::new().await;
+        for body in ["zz\r\nabc", "fffffffffffffffff\r\n", "3\r\nabcX"] {
+            let head = stand.head("POST /v1/chat/completions", &["transfer-encoding: chunked"]);
+            let answer = exchange(stand.app.running.proxy, head + body).await.unwrap();
+            assert_eq!((answer.status, answer.error_code().as_str()), (400, "invalid_request"), "{body:?}");
+        }
+        stand.finish(3).await;
+    });
+}
+
+#[test]
 fn garbage_on_the_socket_ends_its_connection_and_nothing_else() {
     run(async {
         let stand = Stand::new().await;

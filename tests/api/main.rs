@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod after_the_wait;
 mod audio;
 mod bad_input;
 mod bad_wire;

@@ -129,6 +129,11 @@ impl Registry {
         self.models.get(&id)
     }
 
+    /// A key by id.
+    pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.keys.get(&id)
+    }
+
     /// A tenant by id.
     pub fn tenant(&self, id: TenantId) -> Option<&Arc<Tenant>> {
         self.tenants.get(&id)

@@ -51,8 +51,13 @@ impl Window {
                 text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or(PageError::Limit)?
             }
         };
-        let decode =
-            |text: &str| URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decode = |text: &str| {
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .filter(|text| !text.contains('\0'))
+        };
         let after = cursor.map(|text| decode(text).ok_or(PageError::Cursor)).transpose()?;
         Ok(Self { after, limit })
     }

@@ -56,7 +56,10 @@ impl Passing {
 
     /// Whether a stream that ended without a cut connection is whole: its end was seen, or its usage.
     pub fn is_complete_stream(&self) -> bool {
-        self.meter.is_complete() || self.meter.usage().is_some() || self.failed.is_some()
+        self.meter.is_complete()
+            || self.meter.is_finished()
+            || self.meter.usage().is_some()
+            || self.failed.is_some()
     }
 
     /// The tokens of what has passed: as the upstream says, or else counted.

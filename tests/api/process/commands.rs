@@ -118,10 +118,35 @@ fn a_database_that_cannot_be_written_is_named_and_ends_with_1() {
             let (code, _, told) = ended(&[command], &variables).await;
             assert_eq!(code, Some(1), "{command}: {told}");
             assert!(told.contains("obleth: "), "{command}: {told}");
-            assert!(told.contains("unable to open database file"), "{command}: {told}");
+            let why = ["unable to open database file", "No such file or directory"];
+            assert!(why.iter().any(|why| told.contains(why)), "{command}: {told}");
             assert!(told.contains("/nonexistent/folder/obleth.db"), "{command}: {told}");
             assert!(!told.contains("panicked"), "{command}: {told}");
         }
+    });
+}
+
+#[test]
+fn a_second_server_on_the_same_file_is_refused() {
+    run(async {
+        let upstream = Upstream::always(chat_answer(1, 1)).await;
+        let mut serving = Serving::start(&upstream, &[]).await;
+        let ports = free_ports().map(|port| format!("127.0.0.1:{port}"));
+        let url = format!("sqlite://{}", serving.directory.path().join("obleth.db").display());
+        let variables = [
+            ("OBLETH_PROXY_LISTEN", ports[0].as_str()),
+            ("OBLETH_ADMIN_LISTEN", &ports[1]),
+            ("OBLETH_METRICS_LISTEN", &ports[2]),
+            ("OBLETH_ADMIN_TOKEN", ADMIN_TOKEN),
+            ("OBLETH_DATABASE_URL", &url),
+        ];
+        let (code, _, told) = ended(&["serve"], &variables).await;
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("is served by another obleth"), "{told}");
+        let caller = serving.furnish().await;
+        caller.chat("m").await.expect(200);
+        serving.process.signal("INT");
+        assert_eq!(serving.process.exit().await, Some(0));
     });
 }
 

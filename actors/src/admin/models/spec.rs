@@ -106,6 +106,7 @@ impl ModelSpec {
             Some(text) if text.chars().count() > 4096 => {
                 Err(FieldError::new("description", "must be at most 4096 characters long"))
             }
+            Some(text) if text.contains('\0') => Err(FieldError::new("description", "must not contain NUL")),
             _ => Ok(()),
         }
     }
