@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Fewest characters of an admin token: shorter ones can be guessed.
 const TOKEN_MIN: usize = 16;
+/// Request bodies held at once when nothing else is said; never less than one body.
+const BUFFERED: usize = 512 << 20;
 
 /// Where obleth listens.
 #[derive(Clone, Debug)]
@@ -29,15 +31,17 @@ pub struct ListenConfig {
 
 impl ListenConfig {
     pub(super) fn read(env: &mut Env) -> Self {
-        let listen = Self {
+        let mut listen = Self {
             proxy: address(env, "OBLETH_PROXY_LISTEN", "0.0.0.0:8080"),
             admin: address(env, "OBLETH_ADMIN_LISTEN", "127.0.0.1:9090"),
             metrics: address(env, "OBLETH_METRICS_LISTEN", "127.0.0.1:9091"),
             admin_token: env.secret("OBLETH_ADMIN_TOKEN").unwrap_or_default(),
             max_body_bytes: env.number("OBLETH_MAX_BODY_BYTES", 64 << 20, 1024..=1 << 30),
-            max_buffered_bytes: env.number("OBLETH_MAX_BUFFERED_BYTES", 512 << 20, 1024..=1 << 40),
+            max_buffered_bytes: 0,
             shutdown_grace: Duration::from_secs(env.number("OBLETH_SHUTDOWN_GRACE_SECS", 30, 0..=3600)),
         };
+        let buffered = env.optional_number("OBLETH_MAX_BUFFERED_BYTES", 1024..=1 << 40);
+        listen.max_buffered_bytes = buffered.unwrap_or_else(|| BUFFERED.max(listen.max_body_bytes));
         let token = listen.admin_token.expose_secret();
         if token.is_empty() {
             env.fault("OBLETH_ADMIN_TOKEN is required".to_owned());

@@ -26,6 +26,7 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_UPSTREAM_IDLE_TIMEOUT_SECS", "120"),
         ("OBLETH_SHUTDOWN_GRACE_SECS", "30"),
         ("OBLETH_MAX_BODY_BYTES", "67108864"),
+        ("OBLETH_MAX_BUFFERED_BYTES", "536870912"),
     ] {
         assert_eq!(effective.get(name).map(String::as_str), Some(value), "{name}");
     }
@@ -70,6 +71,14 @@ fn postgres_needs_an_encryption_key() {
     let config = read(&[TOKEN, url, key]).unwrap();
     let shown = format!("{:?} {config:?}", config.effective());
     assert!(!shown.contains("hunter2") && !shown.contains("a-token-of-enough-length"), "{shown}");
+}
+
+#[test]
+fn all_bodies_together_have_room_for_one_at_least() {
+    let body = ("OBLETH_MAX_BODY_BYTES", "1073741824");
+    assert_eq!(read(&[TOKEN, body]).unwrap().listen.max_buffered_bytes, 1 << 30);
+    let Faults(faults) = read(&[TOKEN, body, ("OBLETH_MAX_BUFFERED_BYTES", "1048576")]).unwrap_err();
+    assert_eq!(faults, ["OBLETH_MAX_BUFFERED_BYTES must not be less than OBLETH_MAX_BODY_BYTES"]);
 }
 
 #[test]
