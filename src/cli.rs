@@ -12,6 +12,7 @@ mod migrate;
 mod mock;
 mod serve;
 mod signals;
+mod simulate;
 
 /// A fair, exact gateway for teams that share GPU-backed models.
 #[derive(Debug, Parser)]
@@ -38,11 +39,15 @@ enum Command {
     Migrate,
     /// Check the configuration and print the values in force.
     CheckConfig,
+    /// Replay a trace through the scheduler on a virtual clock and report who got what.
+    Simulate(simulate::SimulateArguments),
 }
 
 /// How a command ended.
 enum Failure {
     Configuration(Faults),
+    /// A file that was named cannot be used.
+    Unusable(String),
     Failed(String),
 }
 
@@ -68,11 +73,16 @@ pub fn main() -> ExitCode {
         Command::Mock(arguments) => mock::run(&arguments),
         Command::Migrate => migrate::run(),
         Command::CheckConfig => check_config::run(),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(faults)) => {
             say_error(&faults.to_string());
+            ExitCode::from(2)
+        }
+        Err(Failure::Unusable(text)) => {
+            say_error(&format!("obleth: {text}\n"));
             ExitCode::from(2)
         }
         Err(Failure::Failed(text)) => {

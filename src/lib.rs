@@ -14,6 +14,7 @@ pub mod mock;
 pub mod pipeline;
 pub mod routes;
 pub mod server;
+pub mod simulate;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod shutdown;
+mod simulate;
 mod spawned;
 
 use spawned::{Obleth, Serving, free_ports};
