@@ -234,18 +234,37 @@ class Run:
         return tokens
 
     def jain(self, tenants, start, entitled=None):
-        """Of service over entitlement: the least of all windows of 60 s, one every 30 s."""
-        least = 1.0
-        at = start
-        while at + 60 <= self.end:
-            tokens = self.streamed(at, at + 60)
-            xs = [tokens[t] / (entitled or self.weights)[t] for t in tenants]
-            least = min(least, sum(xs) ** 2 / (len(xs) * sum(x * x for x in xs)))
-            at += 30
-        return least
+        """Of service over entitlement, from `start` to the end."""
+        tokens = self.streamed(start, self.end)
+        xs = [tokens[t] / (entitled or self.weights)[t] for t in tenants]
+        return sum(xs) ** 2 / (len(xs) * sum(x * x for x in xs))
 
     def gap(self, tenants, start):
-        """The largest difference of granted service per weight since `start`."""
+        """The largest difference of service per weight since `start`, at the ends of prompts and answers."""
+        steps = []  # Time, tenant, tokens that come at once, change of the rate.
+        for at, place in self.order:
+            request = self.trace[place]
+            first = at + request["prompt_tokens"] / PREFILL
+            if request["tenant"] in tenants:
+                steps.append((first, request["tenant"], request["prompt_tokens"], DECODE))
+                steps.append((first + request["output_tokens"] / DECODE, request["tenant"], 0, -DECODE))
+        had, rate = {t: 0.0 for t in tenants}, {t: 0 for t in tenants}
+        now, widest = start, 0.0
+        for at, tenant, tokens, change in sorted(steps):
+            if at > self.end:
+                break
+            if at > now:
+                had = {t: had[t] + rate[t] * (at - now) / self.weights[t] for t in tenants}
+                now = at
+            if at >= start:
+                widest = max(widest, max(had.values()) - min(had.values()))
+                had[tenant] += tokens / self.weights[tenant]
+                widest = max(widest, max(had.values()) - min(had.values()))
+            rate[tenant] += change
+        return widest
+
+    def granted_gap(self, tenants, start):
+        """The same with each request counted as a whole when it is granted: what the bound speaks of."""
         had, widest = {t: 0.0 for t in tenants}, 0.0
         for at, place in self.order:
             request = self.trace[place]
