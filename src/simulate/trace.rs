@@ -72,8 +72,8 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn parse(&mut self, directory: &mut Directory) -> Result<Request, Fault> {
-        let line: Line<'_> =
-            serde_json::from_str(&self.buffer).map_err(|error| Fault::of_json(self.lines, &error))?;
+        let line: Line<'_> = serde_json::from_str(self.buffer.trim_end())
+            .map_err(|error| Fault::of_json(self.lines, &error))?;
         let id = self.lines.saturating_sub(1);
         let request = check(id, &line, directory).and_then(|request| match request.at < self.last {
             true => Err("at_s lies before that of the line before".to_owned()),

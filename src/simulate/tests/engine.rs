@@ -111,21 +111,16 @@ fn nothing_happens_after_the_duration() {
 
 #[test]
 fn what_runs_beyond_its_forecast_is_charged_while_it_runs() {
-    // A's request turns out to be forty times its forecast. Looked at while it runs, it is behind B.
-    let trace = line("0", "A", 10_000, "")
-        + &line("0", "B", 200, "")
-        + &line("1", "A", 10, "")
-        + &line("10", "B", 10, "")
-        + &line("10", "B", 10, "");
+    // A's second request is forecast to be like its first and runs on and on. When B's ends, A has waited
+    // longer and would still be in front of B if it were charged at the end only.
+    let trace = line("0", "A", 10, "")
+        + &line("2", "A", 10_000, "")
+        + &line("5", "B", 50, "")
+        + &line("6", "A", 10, "")
+        + &line("7", "B", 10, "");
     let (_, events) = simulate(Algorithm::HrSfq, &pool(2, ""), &trace);
     let grants: Vec<String> = told(&events).into_iter().filter(|event| event.contains("grant")).collect();
-    assert_eq!(grants[2], "20.1 grant 2", "A waited longest and is not charged beyond its forecast yet");
-    let late = trace
-        .replace(r#""at_s":1,"#, r#""at_s":9,"#)
-        .replace("\"output_tokens\":200", "\"output_tokens\":400");
-    let (_, events) = simulate(Algorithm::HrSfq, &pool(2, ""), &late);
-    let grants: Vec<String> = told(&events).into_iter().filter(|event| event.contains("grant")).collect();
-    assert_eq!(grants.len(), 5, "{grants:?}");
+    assert_eq!(grants, ["0 grant 0", "2 grant 1", "5 grant 2", "10.1 grant 4", "11.2 grant 3"]);
 }
 
 #[test]
@@ -147,6 +142,6 @@ fn the_same_trace_gives_the_same_bytes() {
         assert_eq!(events, again);
         assert_eq!(first.to_string(), second.to_string());
         assert_eq!(serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap());
-        assert!(events.lines().count() > 1000, "{}", events.lines().count());
+        assert!(events.lines().count() > 500, "{}", events.lines().count());
     }
 }

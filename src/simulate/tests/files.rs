@@ -34,7 +34,7 @@ fn a_fault_of_the_scenario_is_told() {
         (&pool(1, r#""tenants":[{"name":"A"},{"name":"A"}]"#), "tenant \"A\" is listed twice"),
         (&pool(1, r#""tenants":[{"name":"A","weight":0}]"#), "whole number from 1 to 1000000"),
         (&pool(1, r#""models":[{"name":"m","admission_weight":0}]"#), "admission_weight of model \"m\""),
-        (&pool(1, "").replace(":10", ":0"), "must be above 0"),
+        (&pool(1, "").replace(":10}", ":0}"), "must be above 0"),
     ] {
         let told = Scenario::parse(bad).unwrap_err().to_string();
         assert!(told.contains(wanted), "{told}");
