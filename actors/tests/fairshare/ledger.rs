@@ -150,15 +150,17 @@ fn ten_thousand_rows_outlive_panics_and_crashes_each_exactly_once() {
 #[test]
 fn a_row_survives_one_fault_after_the_other() {
     let books = Books::sqlite();
+    // The actor's own tick may meet a fault before the call does, so what a call says of it is not certain;
+    // that each fault is met, and that no row is lost, is.
     books.accounting.plant_fault();
-    assert!(!books.accounting.record(row()));
+    let _ = books.accounting.record(row());
     books.accounting.plant_fault();
-    // Refuses the request that asks; unless the actor's own tick has met the fault before.
     let _ = books.accounting.has_room();
     assert!(books.accounting.has_room().unwrap());
     books.accounting.plant_fault();
-    assert!(!books.accounting.record(row()));
+    let _ = books.accounting.record(row());
     assert_eq!(books.accounting.counts().received, 2);
+    assert_eq!(books.accounting.restarts(), 3);
     assert!(books.flush(Duration::from_secs(10)));
     assert_eq!(books.rows().1, 2);
 }
