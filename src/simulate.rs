@@ -81,11 +81,13 @@ pub fn run(
     let report = match algorithm {
         Algorithm::HrSfq => {
             let unlimited = u32::MAX;
+            let own = Settings::default();
             let settings = Settings {
                 slots,
                 max_queued: unlimited,
                 default_tenant_max_queued: unlimited,
-                ..Settings::default()
+                theta_percent: scenario.pool.theta_percent.unwrap_or(own.theta_percent),
+                ..own
             };
             engine::replay(FairQueue::new(settings), scenario, trace, events)?
         }

@@ -28,6 +28,8 @@ pub(super) struct Pool {
     pub(super) end: Option<Moment>,
     /// How long a request may wait.
     pub(super) timeout: Option<Duration>,
+    /// θ, when it is not the gateway's own.
+    pub(super) theta_percent: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +39,7 @@ struct RawScenario {
     decode_tokens_per_s: f64,
     duration_s: Option<f64>,
     admission_timeout_s: Option<f64>,
+    theta_percent: Option<u32>,
     #[serde(default)]
     groups: Vec<RawGroup>,
     #[serde(default)]
@@ -92,12 +95,16 @@ fn check(raw: &RawScenario) -> Result<Scenario, String> {
         Some(time) => Ok(time),
         None => Ok(None),
     };
+    if raw.theta_percent.is_some_and(|theta| theta > 100) {
+        return Err("theta_percent must be 0 to 100".into());
+    }
     let pool = Pool {
         slots: raw.slots.get(),
         prefill: rate("prefill_tokens_per_s", raw.prefill_tokens_per_s)?,
         decode: rate("decode_tokens_per_s", raw.decode_tokens_per_s)?,
         end: time("duration_s", raw.duration_s)?.map(Moment::from_micros),
         timeout: time("admission_timeout_s", raw.admission_timeout_s)?.map(Duration::from_micros),
+        theta_percent: raw.theta_percent,
     };
     Ok(Scenario { pool, directory: directory(raw)? })
 }

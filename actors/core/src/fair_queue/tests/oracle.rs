@@ -73,7 +73,7 @@ impl Naive {
         f.tag = (f.tag + change).max(f.floor.min(f.tag));
         f.credit += (charged - cost).max(0);
         f.in_flight -= 1;
-        let part = (cost << 32) * 50 + self.carry;
+        let part = (cost << 32) * i128::from(Settings::default().theta_percent) + self.carry;
         self.clock += part / (100 * active);
         self.carry = part % (100 * active);
         self.grant();
