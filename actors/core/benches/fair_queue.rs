@@ -13,6 +13,10 @@ use obleth_core::units::{CostFactor, Share};
 use std::collections::VecDeque;
 use uuid::Uuid;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SLOTS: u32 = 32;
 
 fn main() {

@@ -3,13 +3,13 @@
 //! Is not ordered by id: walking goes by place, which depends on the history of calls only.
 
 use super::Place;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{BuildHasherDefault, Hash};
+use std::hash::Hash;
 
 /// A hasher without a random seed: the same calls take the same time and memory everywhere. Ids are made
-/// by the gateway, so nobody outside can choose colliding ones.
-pub(super) type FixedHash = BuildHasherDefault<DefaultHasher>;
+/// by the gateway, so nobody outside can choose colliding ones, and a fast hash is enough.
+pub(super) type FixedHash = FixedState;
 
 /// See the module head.
 #[derive(Debug)]

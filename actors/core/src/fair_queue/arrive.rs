@@ -7,6 +7,7 @@ use super::state::{Cell, Group, KeyLine, Lane, Model, Queued, Tenant, Ticket, Wa
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
 use crate::moment::Moment;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl FairQueue {
@@ -204,7 +205,7 @@ impl FairQueue {
             in_flight: 0,
             queued: Queued::default(),
             served: 0,
-            lanes: Vec::new(),
+            lanes: SmallVec::new(),
             keys: BTreeMap::new(),
             idle_mark: None,
         };

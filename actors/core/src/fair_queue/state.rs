@@ -8,6 +8,7 @@ use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
 use crate::ids::{GroupId, KeyId};
 use crate::moment::Moment;
 use crate::units::CostFactor;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A tenant that was heard of and not yet forgotten.
@@ -22,8 +23,9 @@ pub(super) struct Tenant {
     pub(super) queued: Queued,
     /// Sum of all charges, in cost units.
     pub(super) served: i128,
-    /// One for each model it was heard of on.
-    pub(super) lanes: Vec<Lane>,
+    /// One for each model it was heard of on. The first lies within the tenant: most use one model, and
+    /// among many tenants each step elsewhere in memory is felt.
+    pub(super) lanes: SmallVec<[Lane; 1]>,
     /// Keys with a cap of their own that have something queued or running.
     pub(super) keys: BTreeMap<KeyId, KeyLine>,
     /// Mark of its entry in the list of idle tenants; `None` while it has work.
