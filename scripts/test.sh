@@ -46,14 +46,14 @@ run_rust_tests() {
     if [[ ${OBLETH_TEST_POSTGRES_URL:-} ]]; then
       echo "== black-box tests on PostgreSQL"
       OBLETH_TEST_BACKEND=postgres cargo nextest run --workspace --no-fail-fast \
-        -E 'binary(api) and not test(/^(load|fairness|process)::/)'
+        -E 'binary(api) and not test(/^(load|fairness|shares|process)::/)'
     fi
   else
     echo "cargo-nextest is not installed: using cargo test"
     cargo test --workspace --no-fail-fast
     if [[ ${OBLETH_TEST_POSTGRES_URL:-} ]]; then
       echo "== black-box tests on PostgreSQL"
-      OBLETH_TEST_BACKEND=postgres cargo test --workspace --test api -- --skip load:: --skip fairness:: --skip process::
+      OBLETH_TEST_BACKEND=postgres cargo test --workspace --test api -- --skip load:: --skip fairness:: --skip shares:: --skip process::
     fi
   fi
 }

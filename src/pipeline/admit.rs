@@ -44,7 +44,9 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
             if seat.queued() {
                 check_again(worker, record, target)?;
             }
-            record.admission = if seat.queued() { Admission::Queued } else { Admission::Fast };
+            // One that met others on their way to the actor goes there too, and may find a slot free.
+            let waited = seat.queued() && !seat.waited().is_zero();
+            record.admission = if waited { Admission::Queued } else { Admission::Fast };
             record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
             Ok(Pass::Seated(seat))
         }

@@ -1,17 +1,12 @@
-//! Shares, caps and refusals as clients meet them.
+//! Caps and refusals as clients meet them. Shares are judged in `shares`.
 
 use crate::support::{Caller, Gate, Mock, Step, TestApp, Upstream, chat_answer, run, until};
-use futures_util::future::{AbortHandle, abortable, join_all};
+use futures_util::future::join_all;
 use obleth::mock::MockOptions;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-
-/// Rows that pass before the window opens, and in the window.
-const RAMP: u64 = 120;
-const WINDOW: u64 = 800;
 
 fn paced(token_millis: u64) -> Mock {
     let token = Duration::from_millis(token_millis);
@@ -22,99 +17,10 @@ fn chat(max_tokens: u32) -> Value {
     json!({"model": "m", "max_tokens": max_tokens, "messages": [{"role": "user", "content": "Hello"}]})
 }
 
-/// Sends one request after the other on each of so many connections until it is aborted.
-fn flood(caller: &Caller, connections: usize, max_tokens: u32) -> Vec<AbortHandle> {
-    (0..connections)
-        .map(|_| {
-            let caller = caller.clone();
-            let (work, handle) = abortable(async move {
-                loop {
-                    caller.post("/v1/chat/completions", &chat(max_tokens)).await.expect(200);
-                }
-            });
-            actix_rt::spawn(work);
-            handle
-        })
-        .collect()
-}
-
-/// Tokens by group in the ledger.
-async fn served(app: &TestApp, by: &str) -> BTreeMap<String, i64> {
-    let path = format!("/api/v1/usage/summary?group_by={by}");
-    let lines = app.admin().get(&path).await.expect(200).json();
-    let line = |line: &Value| {
-        let tokens = line["input_tokens"].as_i64().unwrap() + line["output_tokens"].as_i64().unwrap();
-        (line["group"].as_str().unwrap().to_owned(), tokens)
-    };
-    lines["data"].as_array().unwrap().iter().map(line).collect()
-}
-
-async fn rows_reach(app: &TestApp, rows: u64) {
-    let accounting = &app.running.gateway.handles.accounting;
-    until("requests are served", async || (accounting.counts().received >= rows).then_some(())).await;
-}
-
-/// The share of `first` in what it and `second` were served in the window, both waiting all along.
-async fn share(app: &TestApp, first: &str, second: &str) -> f64 {
-    rows_reach(app, RAMP).await;
-    let before = served(app, "tenant").await;
-    let start = app.running.gateway.handles.accounting.counts().received;
-    let begun = Instant::now();
-    rows_reach(app, start + WINDOW).await;
-    let after = served(app, "tenant").await;
-    let got = |tenant: &str| (after[tenant] - before.get(tenant).copied().unwrap_or(0)) as f64;
-    let share = got(first) / (got(first) + got(second));
-    println!("share {:.2} % of {} tokens in {:?}", share * 100.0, got(first) + got(second), begun.elapsed());
-    share
-}
-
-async fn tenant(app: &TestApp, name: &str, weight: u32) -> (String, Caller) {
-    let id = app.tenant(json!({"name": name, "weight": weight})).await;
-    let key = app.key(&id, json!({"name": name})).await;
-    (id, app.client(&key))
-}
-
 async fn eight_slots(mock: &Mock) -> TestApp {
     let app = TestApp::at(&mock.base(), &[("OBLETH_GLOBAL_MAX_IN_FLIGHT", "8")]).await;
     app.model("m").await;
     app
-}
-
-#[test]
-fn equal_tenants_get_equal_tokens_however_many_connections_they_open() {
-    run(async {
-        let mock = paced(1);
-        let app = eight_slots(&mock).await;
-        let (modest, its) = tenant(&app, "modest", 100).await;
-        let (greedy, theirs) = tenant(&app, "greedy", 100).await;
-        // Answers of different length, too: shares are of tokens, not of requests.
-        let mut floods = flood(&its, 8, 40);
-        floods.extend(flood(&theirs, 64, 20));
-        let share = share(&app, &modest, &greedy).await;
-        floods.iter().for_each(AbortHandle::abort);
-        assert!((share - 0.5).abs() <= 0.02, "{share}");
-        app.idle().await;
-        app.stop().await;
-        mock.stop().await;
-    });
-}
-
-#[test]
-fn weights_of_ten_to_one_share_tokens_ten_to_one() {
-    run(async {
-        let mock = paced(1);
-        let app = eight_slots(&mock).await;
-        let (heavy, its) = tenant(&app, "heavy", 1000).await;
-        let (light, theirs) = tenant(&app, "light", 100).await;
-        let mut floods = flood(&its, 24, 30);
-        floods.extend(flood(&theirs, 24, 30));
-        let share = share(&app, &heavy, &light).await;
-        floods.iter().for_each(AbortHandle::abort);
-        assert!((share * 11.0 / 10.0 - 1.0).abs() <= 0.05, "{share}");
-        app.idle().await;
-        app.stop().await;
-        mock.stop().await;
-    });
 }
 
 /// Sends 60 requests at once; the most that ran upstream at a time.

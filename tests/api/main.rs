@@ -26,6 +26,7 @@ mod management_rules;
 mod odd_upstreams;
 mod process;
 mod routes;
+mod shares;
 mod stream_faults;
 mod supervision;
 mod support;
