@@ -2,8 +2,12 @@
 # What obleth costs over nginx on this machine: CPU per request and per stream, latency added, memory.
 #
 # The bundled mock (no pace) is called directly, through nginx, and through `obleth serve` with authentication, admission
-# and the ledger on. Rounds alternate between the two; the medians are compared. Prints one table; exits 1 when a limit
-# does not hold. About two minutes after the build.
+# and the ledger on. Rounds alternate between the two; the medians are compared.
+#
+# What the queue costs is measured on a second gateway with 8 slots, in front of a mock that takes 1 ms: with 8
+# connections nobody waits, with 64 all do but 8. Upstream runs the same at both, so the difference is the queue.
+#
+# Prints one table; exits 1 when a limit does not hold. About three minutes after the build.
 #
 #   OBLETH_BIN=path            the binary to measure (default: cargo build --release)
 #   BENCH_ROUNDS=5
@@ -16,8 +20,9 @@ json_seconds=3 single_seconds=2 stream_seconds=3
 json_connections=16 stream_connections=64
 # With the role, the finish and the terminator a stream of 47 tokens has 50 chunks.
 stream_tokens=47
-# obleth over nginx, except RSS: MiB.
-limit_cpu=3.5 limit_latency=5 limit_stream=1.5 limit_rss=60
+slots=8 queued_connections=64 service_ms=1 queue_seconds=3
+# obleth over nginx; RSS: MiB; the queue: with it over without it.
+limit_cpu=3.5 limit_latency=5 limit_stream=1.5 limit_rss=60 limit_queue=1.6
 
 main() {
   local tool
@@ -34,12 +39,15 @@ main() {
   fi
   begin_work
   results=$work_dir/results
-  read -r mock_port nginx_json_port nginx_stream_port proxy_port admin_port metrics_port <<<"$(free_ports 6)"
-  start_mock "$bin"
+  read -r mock_port paced_port nginx_json_port nginx_stream_port <<<"$(free_ports 4)"
+  start_mock "$bin" mock "$mock_port" 0
+  start_mock "$bin" paced "$paced_port" "$service_ms"
   start_nginx
-  start_obleth "$bin"
-  register
-  write_requests
+  start_obleth "$bin" queueing "$paced_port" OBLETH_GLOBAL_MAX_IN_FLIGHT="$slots"
+  queueing_pid=$obleth_pid queueing_port=$proxy_port
+  write_requests queueing
+  start_obleth "$bin" obleth "$mock_port"
+  write_requests plain
   measure
   report
 }
@@ -55,9 +63,10 @@ tool_there() {
   command -v "$1" >/dev/null
 }
 
+# start_mock BIN NAME PORT SERVICE_MS
 start_mock() {
-  start "$work_dir/mock" "$1" mock --listen "127.0.0.1:$mock_port" --ttft-ms 0 --token-ms 0
-  wait_ready "$started_pid" "http://127.0.0.1:$mock_port/health" 10 "$work_dir/mock"
+  start "$work_dir/$2" "$1" mock --listen "127.0.0.1:$3" --ttft-ms "$4" --token-ms 0
+  wait_ready "$started_pid" "http://127.0.0.1:$3/health" 10 "$work_dir/$2"
 }
 
 start_nginx() {
@@ -70,16 +79,21 @@ start_nginx() {
   wait_ready "$nginx_pid" "http://127.0.0.1:$nginx_json_port/health" 10 "$work_dir/nginx"
 }
 
+# start_obleth BIN NAME UPSTREAM_PORT [VARIABLE=VALUE...]: sets $obleth_pid, $proxy_port, $admin_port and $key.
 start_obleth() {
+  local bin=$1 name=$2 upstream_port=$3 metrics_port
+  shift 3
+  read -r proxy_port admin_port metrics_port <<<"$(free_ports 3)"
   admin_token=bench-admin-token-0123456789abcdef
-  start "$work_dir/obleth" env \
+  start "$work_dir/$name" env "$@" \
     OBLETH_PROXY_LISTEN="127.0.0.1:$proxy_port" OBLETH_ADMIN_LISTEN="127.0.0.1:$admin_port" \
     OBLETH_METRICS_LISTEN="127.0.0.1:$metrics_port" OBLETH_ADMIN_TOKEN="$admin_token" \
-    OBLETH_DATABASE_URL="sqlite://$work_dir/obleth.db" \
-    OBLETH_UPSTREAM_BASE_URL="http://127.0.0.1:$mock_port/v1" "$1" serve
+    OBLETH_DATABASE_URL="sqlite://$work_dir/$name.db" \
+    OBLETH_UPSTREAM_BASE_URL="http://127.0.0.1:$upstream_port/v1" "$bin" serve
   obleth_pid=$started_pid
-  wait_ready "$obleth_pid" "http://127.0.0.1:$proxy_port/ready" 60 "$work_dir/obleth"
-  wait_ready "$obleth_pid" "http://127.0.0.1:$admin_port/ready" 60 "$work_dir/obleth"
+  wait_ready "$obleth_pid" "http://127.0.0.1:$proxy_port/ready" 60 "$work_dir/$name"
+  wait_ready "$obleth_pid" "http://127.0.0.1:$admin_port/ready" 60 "$work_dir/$name"
+  register
 }
 
 # A model, a tenant and its key; the key is in $key.
@@ -95,10 +109,11 @@ admin() {
     -d "$2" "http://127.0.0.1:$admin_port/api/v1$1"
 }
 
+# write_requests NAME: for the gateway whose key is in $key.
 write_requests() {
   local prompt='"messages":[{"role":"user","content":"Say something short about fair queues."}]'
-  request_file "$work_dir/json.lua" "{\"model\":\"bench\",\"max_tokens\":8,$prompt}"
-  request_file "$work_dir/stream.lua" "{\"model\":\"bench\",\"stream\":true,\"max_tokens\":$stream_tokens,$prompt}"
+  request_file "$work_dir/$1-json.lua" "{\"model\":\"bench\",\"max_tokens\":8,$prompt}"
+  request_file "$work_dir/$1-stream.lua" "{\"model\":\"bench\",\"stream\":true,\"max_tokens\":$stream_tokens,$prompt}"
 }
 
 # request_file FILE BODY: a wrk script that posts the body and prints `RESULT requests failed p50`.
@@ -165,7 +180,7 @@ cpu_run() {
 
 # latency_run TARGET PORT: records the p50 of one connection.
 latency_run() {
-  load "$2" json 1 "$single_seconds"
+  load "$2" plain-json 1 "$single_seconds"
   record p50 "$1" "$((p50 * 100))"
 }
 
@@ -174,26 +189,40 @@ record() {
   echo "$1 $2 $3" >>"$results"
 }
 
+# queue_run: the CPU time per request without a queue and with one, in pairs.
+queue_run() {
+  local alone
+  cpu_run queue none "$queueing_pid" "$queueing_port" queueing-json "$slots" "$queue_seconds"
+  alone=$p50
+  cpu_run queue used "$queueing_pid" "$queueing_port" queueing-json "$queued_connections" "$queue_seconds"
+  if ((p50 < 4 * alone)); then
+    echo "the queue was hardly used: p50 $alone µs without it, $p50 µs with it" >&2
+    return 1
+  fi
+}
+
 measure() {
   local round
   for port in "$mock_port" "$nginx_json_port" "$proxy_port"; do
-    load "$port" json "$json_connections" 1
+    load "$port" plain-json "$json_connections" 1
   done
+  load "$queueing_port" queueing-json "$queued_connections" 1
   for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2
-    cpu_run cpu nginx "$nginx_pid" "$nginx_json_port" json "$json_connections" "$json_seconds"
-    cpu_run cpu obleth "$obleth_pid" "$proxy_port" json "$json_connections" "$json_seconds"
+    cpu_run cpu nginx "$nginx_pid" "$nginx_json_port" plain-json "$json_connections" "$json_seconds"
+    cpu_run cpu obleth "$obleth_pid" "$proxy_port" plain-json "$json_connections" "$json_seconds"
     latency_run direct "$mock_port"
     latency_run nginx "$nginx_json_port"
     latency_run obleth "$proxy_port"
-    cpu_run stream nginx "$nginx_pid" "$nginx_stream_port" stream "$stream_connections" "$stream_seconds"
-    cpu_run stream obleth "$obleth_pid" "$proxy_port" stream "$stream_connections" "$stream_seconds"
+    cpu_run stream nginx "$nginx_pid" "$nginx_stream_port" plain-stream "$stream_connections" "$stream_seconds"
+    cpu_run stream obleth "$obleth_pid" "$proxy_port" plain-stream "$stream_connections" "$stream_seconds"
+    queue_run
   done
   record rss obleth "$(awk '/^VmRSS:/ {print int($2 * 100 / 1024)}' "/proc/$obleth_pid/status")"
 }
 
 report() {
-  python3 - "$results" "$limit_cpu" "$limit_latency" "$limit_stream" "$limit_rss" <<'PY'
+  python3 - "$results" "$limit_cpu" "$limit_latency" "$limit_stream" "$limit_rss" "$limit_queue" <<'PY'
 import collections, statistics, sys
 
 values = collections.defaultdict(list)
@@ -201,13 +230,16 @@ for line in open(sys.argv[1]):
     metric, target, value = line.split()
     values[metric, target].append(int(value) / 100)
 median = {name: statistics.median(list_) for name, list_ in values.items()}
-limit_cpu, limit_latency, limit_stream, limit_rss = map(float, sys.argv[2:])
+limit_cpu, limit_latency, limit_stream, limit_rss, limit_queue = map(float, sys.argv[2:])
 direct = median["p50", "direct"]
 # Below a microsecond the clock says nothing.
 added = {target: max(median["p50", target] - direct, 1.0) for target in ("nginx", "obleth")}
 
 broken = []
-print(f"{'':34}{'direct':>9}{'nginx':>9}{'obleth':>9}{'ratio':>8}{'limit':>8}")
+
+
+def head(*columns):
+    print(f"{'':34}{''.join(f'{column:>9}' for column in columns)}{'ratio':>8}{'limit':>8}")
 
 
 def row(name, direct, nginx, obleth, limit, unit="×"):
@@ -221,11 +253,15 @@ def row(name, direct, nginx, obleth, limit, unit="×"):
     print(f"{name:34}{''.join(cells)}{ratio}{bound}{'' if limit is None else '  ok' if holds else '  FAILED'}")
 
 
+head("direct", "nginx", "obleth")
 row("CPU per request, µs", None, median["cpu", "nginx"], median["cpu", "obleth"], limit_cpu)
 row("p50 at one connection, µs", direct, median["p50", "nginx"], median["p50", "obleth"], None)
 row("p50 added to direct, µs", None, added["nginx"], added["obleth"], limit_latency)
 row("CPU per stream of 50 chunks, µs", None, median["stream", "nginx"], median["stream", "obleth"], limit_stream)
 row("RSS after the run, MiB", None, None, median["rss", "obleth"], limit_rss, " ")
+print()
+head("", "no queue", "queue")
+row("CPU per request, 8 slots, µs", None, median["queue", "none"], median["queue", "used"], limit_queue)
 for line in broken:
     print(f"limit broken: {line}")
 sys.exit(1 if broken else 0)
