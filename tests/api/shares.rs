@@ -40,10 +40,15 @@ async fn stop(app: TestApp, mock: Mock) {
     mock.stop().await;
 }
 
+/// Prints a line of the table of `scripts/fairness.sh`.
+fn report(what: &str, measured: &str, limit: &str) {
+    println!("SHARE {what}|{measured}|{limit}");
+}
+
 /// `value` lies within `percent` of `goal`.
 #[track_caller]
-fn assert_near(value: f64, goal: f64, percent: f64) {
-    println!("{value:.3}, goal {goal}");
+fn assert_near(what: &str, value: f64, goal: f64, percent: f64) {
+    report(what, &format!("{value:.3}"), &format!("{goal} ± {percent} %"));
     assert!((value / goal - 1.0).abs() <= percent / 100.0, "{value:.3} is not within {percent} % of {goal}");
 }
 
@@ -65,12 +70,13 @@ fn equal_tenants_share_evenly_however_many_connections_and_a_light_one_hardly_wa
         let served = served(&app, floods, 1800).await;
         let tokens = served.by_tenant();
         let (modest, greedy) = (tokens[&modest], tokens[&greedy]);
-        assert_near(modest / (modest + greedy), 0.5, 1.0);
+        assert_near("equal weights, 8 and 64 connections: share", modest / (modest + greedy), 0.5, 1.0);
         assert!(jain(&[modest, greedy]) >= 0.998);
         let waits = served.waits(&lights);
         let (mean, p99) = (served.mean_service(), waits[waits.len() * 99 / 100]);
-        println!("p99 of {} light waits {p99} ms, mean service {mean:.0} ms", waits.len());
-        assert!(waits.len() >= 200 && p99 <= 1.5 * mean);
+        let what = format!("p99 of {} waits of light tenants in mean service times", waits.len());
+        report(&what, &format!("{:.2}", p99 / mean), "≤ 1.5");
+        assert!(waits.len() >= 200 && p99 <= 1.5 * mean, "{p99} ms of {mean} ms");
         stop(app, mock).await;
     });
 }
@@ -84,7 +90,7 @@ fn weights_of_ten_to_one_share_tokens_ten_to_one() {
         let (light, theirs) = tenant(&app, "light", 100, "default").await;
         let floods = vec![Load::of(&its, 30).start(24), Load::of(&theirs, 30).start(24)];
         let tokens = served(&app, floods, 1500).await.by_tenant();
-        assert_near(tokens[&heavy] / tokens[&light], 10.0, 3.0);
+        assert_near("weights 10:1", tokens[&heavy] / tokens[&light], 10.0, 3.0);
         stop(app, mock).await;
     });
 }
@@ -102,7 +108,7 @@ fn service_per_weight_is_level_among_many_weights() {
         }
         let tokens = served(&app, floods, 1500).await.by_tenant();
         let levels: Vec<f64> = tenants.iter().map(|(id, weight)| tokens[id] / weight).collect();
-        println!("weighted Jain {:.5}", jain(&levels));
+        report("weights 1:2:3:4: weighted Jain", &format!("{:.5}", jain(&levels)), "≥ 0.998");
         assert!(jain(&levels) >= 0.998, "{levels:?}");
         stop(app, mock).await;
     });
@@ -119,7 +125,7 @@ fn a_model_four_times_as_dear_yields_a_quarter_of_the_tokens() {
         let floods =
             vec![Load::of(&its, 30).on("large").start(24), Load::of(&theirs, 30).on("small").start(24)];
         let tokens = served(&app, floods, 1500).await.tokens(|service| &service.model);
-        assert_near(tokens["small"] / tokens["large"], 4.0, 5.0);
+        assert_near("admission_weight 1 and 4: raw tokens", tokens["small"] / tokens["large"], 4.0, 5.0);
         stop(app, mock).await;
     });
 }
@@ -140,7 +146,7 @@ fn groups_share_three_to_one_whatever_their_numbers_of_tenants() {
         }
         let tokens = served(&app, floods, 1500).await.by_tenant();
         let lab: f64 = tokens.iter().filter(|(tenant, _)| **tenant != prod).map(|(_, tokens)| tokens).sum();
-        assert_near(tokens[&prod] / lab, 3.0, 5.0);
+        assert_near("groups 3:1 of 1 and 20 tenants", tokens[&prod] / lab, 3.0, 5.0);
         stop(app, mock).await;
     });
 }
@@ -169,9 +175,10 @@ fn a_full_pool_holds_nobody_else_up_and_is_shared_by_weight() {
         let served = served(&app, floods, 1300).await;
         let mut answers = aside.await.unwrap();
         answers.retain(|(admission, millis)| (admission.as_str(), millis.as_str()) != ("fast", "0"));
+        report("beside a full pool: requests held up", &answers.len().to_string(), "0");
         assert!(answers.is_empty(), "held up: {answers:?}");
         let tokens = served.by_tenant();
-        assert_near(tokens[&heavy] / tokens[&light], 10.0, 10.0);
+        assert_near("in a full pool, weights 10:1", tokens[&heavy] / tokens[&light], 10.0, 10.0);
         assert!(served.waits(&[heavy, light]).iter().all(|wait| *wait > 0.0), "the pool was full all along");
         stop(app, mock).await;
     });
@@ -194,23 +201,27 @@ fn a_returning_tenant_reaches_its_share_at_once_and_the_incumbent_is_never_starv
         let again = now_and_then.start(16);
         sleep(Duration::from_secs(11)).await;
         let mut served = Served::after(&app, vec![incumbents, again], 0).await;
-        println!("mean service {:.0} ms", served.mean_service());
 
+        let mean = served.mean_service();
         let grants = served.services.iter().filter(|service| service.tenant == incumbent);
         let mut grants: Vec<f64> = grants.map(|service| service.granted).collect();
         grants.sort_by(f64::total_cmp);
         let gap = grants.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-        println!("longest time without a grant {gap:.0} ms");
-        assert!(gap <= 2000.0);
+        let what = format!("incumbent's longest time without a grant, s (service {:.2} s)", mean / 1000.0);
+        report(&what, &format!("{:.2}", gap / 1000.0), "≤ 2");
+        assert!((400.0..=600.0).contains(&mean) && gap <= 2000.0, "{gap} ms, service {mean} ms");
 
         // Every four seconds from two seconds after the return on.
         let end = served.to;
+        let passed = |at: f64| (at - back) / 1000.0;
         let mut from = back + 2000.0;
         while from + 4000.0 <= end {
             (served.from, served.to) = (from, from + 4000.0);
             let tokens = served.by_tenant();
-            assert_near(tokens[&returning] / (tokens[&returning] + tokens[&incumbent]), 0.5, 15.0);
-            from += 500.0;
+            let share = tokens[&returning] / (tokens[&returning] + tokens[&incumbent]);
+            let what = format!("share {:.1} s to {:.1} s after the return", passed(from), passed(served.to));
+            assert_near(&what, share, 0.5, 15.0);
+            from += 1000.0;
         }
         assert!(from >= back + 5000.0, "several windows were judged");
         stop(app, mock).await;
