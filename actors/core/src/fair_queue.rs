@@ -21,18 +21,25 @@ mod arrive;
 mod check;
 mod cost;
 mod dispatch;
+mod explain;
+mod fairness;
 mod finish;
 mod forget;
 mod heaviest;
 mod index;
 mod live;
 mod pace;
+mod picture;
 mod plan;
+mod recent;
 mod resume;
 mod state;
 mod view;
 
 pub use check::Broken;
+pub use explain::{Bound, Standing};
+pub use fairness::{Fairness, Weights};
+pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan, TicketId,
 };
@@ -43,6 +50,7 @@ use crate::moment::Moment;
 use arena::{Arena, FixedHash};
 use forget::Idle;
 use heaviest::Heaviest;
+use recent::Watch;
 use state::{Group, Model, Tenant, Ticket};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -64,6 +72,7 @@ pub struct FairQueue {
     idle: Idle,
     effects: VecDeque<Effect>,
     counts: Counts,
+    watch: Watch,
 }
 
 /// Totals and sequence numbers.
@@ -99,6 +108,7 @@ impl FairQueue {
             idle: Idle::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
+            watch: Watch::default(),
         }
     }
 

@@ -149,6 +149,56 @@ impl CostFactor {
     }
 }
 
+impl CostFactor {
+    /// `weight × factor`, as it is reported; never a divisor (fairness specification §1).
+    pub fn effective_weight(self, weight: Share) -> EffectiveWeight {
+        EffectiveWeight(i128::from(weight.get()) * i128::from(self.0))
+    }
+}
+
+/// A weight times a factor, in hundredths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectiveWeight(i128);
+
+impl fmt::Display for EffectiveWeight {
+    /// The shortest exact decimal: `100`, `2.25`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        decimal::write_scaled(f, self.0, 2)
+    }
+}
+
+/// A part of a whole, 0 ..= 1, in billionths rounded down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Portion(u32);
+
+impl Portion {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// The whole.
+    pub const WHOLE: Self = Self(1_000_000_000);
+
+    /// `part` of `whole`; nothing of a whole that is zero, and never more than the whole.
+    pub fn of(part: u128, whole: u128) -> Self {
+        // Of numbers that are too long for the product only the leading digits count.
+        let spare = 31_u32.saturating_sub(whole.leading_zeros());
+        let (part, whole) = (part >> spare, whole >> spare);
+        let billionths = part.min(whole).saturating_mul(1_000_000_000).checked_div(whole).unwrap_or(0);
+        Self(u32::try_from(billionths).unwrap_or(Self::WHOLE.0))
+    }
+
+    /// The part in billionths.
+    pub const fn billionths(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Portion {
+    /// The shortest exact decimal: `0.333333333`, `0.5`, `1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        decimal::write_scaled(f, i128::from(self.0), 9)
+    }
+}
+
 impl fmt::Display for CostFactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         decimal::write_scaled(f, i128::from(self.0), 2)

@@ -64,6 +64,11 @@ impl<K: Copy + Eq + Hash, T> Arena<K, T> {
         self.places.len()
     }
 
+    /// One more than the largest place.
+    pub(super) fn places(&self) -> usize {
+        self.items.len()
+    }
+
     /// All items by place.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &T)> {
         self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.as_ref()?)))

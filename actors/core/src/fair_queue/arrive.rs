@@ -148,6 +148,7 @@ impl FairQueue {
 
     /// Learns the plans of a demand. Places of its tenant and its model.
     pub(super) fn meet(&mut self, now: Moment, demand: &Demand) -> (Place, Place) {
+        self.note_time(now);
         let (model, model_changed) = self.meet_model(demand.model);
         let (tenant, tenant_changed) = self.meet_tenant(demand.tenant);
         // Before anything is dispatched: an ending in there may forget idle tenants.
@@ -180,6 +181,8 @@ impl FairQueue {
             groups: BTreeSet::new(),
             average: None,
             pace: Default::default(),
+            recent: Default::default(),
+            full_at: None,
             removed: false,
         };
         (self.models.insert(plan.id, model), false)
@@ -205,6 +208,7 @@ impl FairQueue {
             in_flight: 0,
             queued: Queued::default(),
             served: 0,
+            contends_since: None,
             lanes: SmallVec::new(),
             keys: BTreeMap::new(),
             idle_mark: None,
@@ -221,6 +225,7 @@ impl FairQueue {
             plan,
             account: Account::default(),
             activation: 0,
+            weighed_since: self.watch.now,
             members: 0,
             queued: 0,
             cells: Vec::new(),

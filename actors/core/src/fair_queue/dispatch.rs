@@ -30,6 +30,7 @@ impl FairQueue {
         let cost = self.settings.cost(from.asked.prompt, forecast, plan.cost_factor);
         let cost = cost.max(self.settings.min_charge(plan.cost_factor));
         let group = self.charge_grant(from.tenant, from.model, cost)?;
+        self.note_service(from.tenant, from.model, 0, cost);
         self.count_grant(now, from);
         let seat = Seat {
             tenant: from.tenant,
@@ -37,6 +38,7 @@ impl FairQueue {
             key: from.key,
             group: (group, self.groups.at(group)?.plan.id),
             asked: from.asked,
+            forecast: cost,
             factor: plan.cost_factor,
             charged: cost,
             started: now,
@@ -84,6 +86,9 @@ impl FairQueue {
         if let Some(model) = self.models.at_mut(from.model) {
             model.pace.work(now);
             model.in_flight = model.in_flight.saturating_add(1);
+            if !model.open() {
+                model.full_at = Some(now);
+            }
         }
         let Some(tenant) = self.tenants.at_mut(from.tenant) else { return };
         tenant.in_flight = tenant.in_flight.saturating_add(1);

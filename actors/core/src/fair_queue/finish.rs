@@ -8,7 +8,7 @@ use crate::moment::Moment;
 
 impl FairQueue {
     /// What a running request used so far. Beyond its charge it is charged at once; never less.
-    pub fn progress(&mut self, _now: Moment, ticket: TicketId, prompt: u64, output: u64) {
+    pub fn progress(&mut self, now: Moment, ticket: TicketId, prompt: u64, output: u64) {
         let Some(Ticket::Seated(seat)) = self.tickets.get_mut(&ticket) else { return };
         let produced = self.settings.cost(prompt, output, seat.factor);
         if produced <= seat.charged {
@@ -16,6 +16,8 @@ impl FairQueue {
         }
         let before = *seat;
         seat.charged = produced;
+        self.note_time(now);
+        self.note_service(before.tenant, before.model, before.charged, produced);
         self.correct(&before, produced);
         self.refresh(before.tenant);
     }
@@ -25,7 +27,10 @@ impl FairQueue {
         let Some(Ticket::Seated(seat)) = self.tickets.get(&ticket) else { return false };
         let seat = *seat;
         self.tickets.remove(&ticket);
+        self.note_time(now);
         let cost = self.final_cost(now, &seat, spent);
+        self.note_service(seat.tenant, seat.model, seat.charged, cost);
+        self.note_outcome(&seat, spent, cost);
         self.learn(now, &seat, spent);
         self.correct(&seat, cost);
         self.creep(now, &seat, cost);
@@ -43,7 +48,8 @@ impl FairQueue {
     }
 
     /// Removes a ticket that waits. Whether it did.
-    pub fn cancel(&mut self, _now: Moment, ticket: TicketId) -> bool {
+    pub fn cancel(&mut self, now: Moment, ticket: TicketId) -> bool {
+        self.note_time(now);
         let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return false };
         let waiting = *waiting;
         self.leave_queue(ticket, &waiting);
@@ -55,6 +61,7 @@ impl FairQueue {
 
     /// Refuses every ticket whose deadline has passed.
     pub fn expire(&mut self, now: Moment) {
+        self.note_time(now);
         while let Some((deadline, ticket)) = self.deadlines.first().copied()
             && deadline <= now
         {

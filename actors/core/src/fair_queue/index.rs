@@ -27,14 +27,16 @@ impl FairQueue {
     }
 
     fn list_tenant(&mut self, place: Place, present: bool) {
-        let Self { tenants, groups, counts, .. } = self;
+        let Self { tenants, groups, counts, watch, .. } = self;
         let Some(tenant) = tenants.at_mut(place) else { return };
         let Some(group) = groups.at_mut(tenant.group) else { return };
+        let mut contends = false;
         let eligible = present && !tenant.blocked();
         let stand = (tenant.account.tag, tenant.activation);
         let weight = tenant.plan.weight.get();
         for lane in &mut tenant.lanes {
             let listed = (eligible && !lane.ready.is_empty()).then_some(stand);
+            contends |= listed.is_some();
             let counted = if present && lane.is_active() { weight } else { 0 };
             if lane.listed == listed && lane.counted == counted {
                 continue;
@@ -43,6 +45,7 @@ impl FairQueue {
             relist(&mut cell.line, &mut lane.listed, listed, place, counts);
             resum(&mut cell.active_weight, &mut lane.counted, counted);
         }
+        tenant.contends_since = contends.then(|| tenant.contends_since.unwrap_or(watch.now));
     }
 
     /// The same for a group among the groups of each model.

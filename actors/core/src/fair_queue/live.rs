@@ -4,18 +4,20 @@ use super::account::Tag;
 use super::plan::{GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
 use super::state::{Tenant, Ticket};
 use super::{FairQueue, Place};
-use crate::ids::{ModelId, TenantId};
+use crate::ids::{KeyId, ModelId, TenantId};
 use crate::moment::Moment;
 
 impl FairQueue {
     /// Sets D. Fewer than are out: the next grants wait until enough came back.
     pub fn set_slots(&mut self, now: Moment, slots: u32) {
+        self.note_time(now);
         self.settings.slots = slots;
         self.dispatch(now);
     }
 
     /// Changes a tenant. One the queue has not heard of needs no change: its demands carry the plan.
     pub fn set_tenant(&mut self, now: Moment, plan: TenantPlan) {
+        self.note_time(now);
         let Some(place) = self.tenants.place(&plan.id) else { return };
         self.apply_tenant(place, plan);
         self.dispatch(now);
@@ -23,13 +25,27 @@ impl FairQueue {
 
     /// Changes a group.
     pub fn set_group(&mut self, now: Moment, plan: GroupPlan) {
+        self.note_time(now);
         let Some(place) = self.groups.place(&plan.id) else { return };
         self.apply_group(place, plan);
         self.dispatch(now);
     }
 
+    /// Changes the cap of a tenant's key. One without work needs no change: its demands carry the cap.
+    pub fn set_key(&mut self, now: Moment, tenant: TenantId, key: KeyId, cap: u32) {
+        self.note_time(now);
+        let Some(place) = self.tenants.place(&tenant) else { return };
+        let Some(tenant) = self.tenants.at_mut(place) else { return };
+        let Some(line) = tenant.keys.get_mut(&key) else { return };
+        line.cap = cap;
+        tenant.settle_key(key);
+        self.refresh(place);
+        self.dispatch(now);
+    }
+
     /// Changes a model. Running requests keep the factor they were granted with.
     pub fn set_model(&mut self, now: Moment, plan: ModelPlan) {
+        self.note_time(now);
         let Some(place) = self.models.place(&plan.id) else { return };
         if let Some(model) = self.models.at_mut(place) {
             model.plan = plan;
@@ -39,6 +55,7 @@ impl FairQueue {
 
     /// Refuses what the tenant has waiting; what runs finishes.
     pub fn suspend_tenant(&mut self, now: Moment, tenant: TenantId) {
+        self.note_time(now);
         let Some(place) = self.tenants.place(&tenant) else { return };
         self.dismiss_waiting(place, None);
         self.dispatch(now);
@@ -46,6 +63,7 @@ impl FairQueue {
 
     /// Refuses what waits for the model; what runs finishes, then the model is forgotten.
     pub fn remove_model(&mut self, now: Moment, model: ModelId) {
+        self.note_time(now);
         let Some(place) = self.models.place(&model) else { return };
         let waits = |tenant: &Tenant| tenant.lane(place).is_some_and(|lane| lane.queued > 0);
         let waiting: Vec<Place> =
@@ -103,6 +121,7 @@ impl FairQueue {
             let clock = self.clock_of(place);
             if let Some(tenant) = self.tenants.at_mut(place) {
                 tenant.account.reweigh(clock, old.weight, plan.weight);
+                tenant.contends_since = None;
             }
         }
         if let Some(tenant) = self.tenants.at_mut(place) {
@@ -114,7 +133,7 @@ impl FairQueue {
 
     /// Puts a new plan of a group into force.
     pub(super) fn apply_group(&mut self, place: Place, plan: GroupPlan) {
-        let Self { groups, models, .. } = self;
+        let Self { groups, models, watch, .. } = self;
         let Some(group) = groups.at_mut(place) else { return };
         if group.plan == plan {
             return;
@@ -124,6 +143,9 @@ impl FairQueue {
         let clocks = active.filter_map(|(model, _)| Some(models.at(model)?.clock.now()));
         let clock = clocks.max().unwrap_or(group.account.tag);
         group.account.reweigh(clock, group.plan.weight, plan.weight);
+        if group.plan.weight != plan.weight {
+            group.weighed_since = watch.now;
+        }
         group.plan = plan;
         self.refresh_group(place);
     }

@@ -47,11 +47,13 @@ impl FairQueue {
             key,
             group: (group, record.tenant.group.id),
             asked,
+            forecast: record.charged,
             factor: record.model.cost_factor,
             charged: 0,
             started: record.started,
         };
         self.correct(&seat, record.charged);
+        self.note_service(tenant, model, 0, record.charged);
         self.tickets.insert(record.ticket, Ticket::Seated(Seat { charged: record.charged, ..seat }));
         self.counts.next_ticket = self.counts.next_ticket.max(record.ticket.0.saturating_add(TICKET_GAP));
         self.refresh(tenant);

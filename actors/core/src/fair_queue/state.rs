@@ -5,6 +5,7 @@ use super::account::{Account, Clock, Tag};
 use super::cost::{Asked, Average};
 use super::pace::Pace;
 use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
+use super::recent::Recent;
 use crate::ids::{GroupId, KeyId};
 use crate::moment::Moment;
 use crate::units::CostFactor;
@@ -23,6 +24,8 @@ pub(super) struct Tenant {
     pub(super) queued: Queued,
     /// Sum of all charges, in cost units.
     pub(super) served: i128,
+    /// Since when some lane of it has been listed without a break, at the same weight.
+    pub(super) contends_since: Option<Moment>,
     /// One for each model it was heard of on. The first lies within the tenant: most use one model, and
     /// among many tenants each step elsewhere in memory is felt.
     pub(super) lanes: SmallVec<[Lane; 1]>,
@@ -117,6 +120,8 @@ pub(super) struct Lane {
     pub(super) counted: u32,
     /// Output tokens of its finished requests.
     pub(super) average: Option<Average>,
+    /// Charged lately.
+    pub(super) recent: Recent,
 }
 
 impl Lane {
@@ -129,6 +134,7 @@ impl Lane {
             listed: None,
             counted: 0,
             average: None,
+            recent: Recent::default(),
         }
     }
 
@@ -161,6 +167,8 @@ pub(super) struct Group {
     pub(super) account: Account,
     /// As for a tenant.
     pub(super) activation: u64,
+    /// Since when it has its weight.
+    pub(super) weighed_since: Moment,
     /// Tenants known.
     pub(super) members: usize,
     pub(super) queued: u32,
@@ -212,6 +220,10 @@ pub(super) struct Model {
     /// Output tokens of all its finished requests.
     pub(super) average: Option<Average>,
     pub(super) pace: Pace,
+    /// Charged lately.
+    pub(super) recent: Recent,
+    /// When its cap was last reached.
+    pub(super) full_at: Option<Moment>,
     /// Goes away with its last running request.
     pub(super) removed: bool,
 }
@@ -253,6 +265,8 @@ pub(super) struct Seat {
     /// The group that was charged. The tenant may have moved since, and the group may be forgotten.
     pub(super) group: (Place, GroupId),
     pub(super) asked: Asked,
+    /// What was charged at the grant.
+    pub(super) forecast: u64,
     /// The model's factor at the grant; one request is charged by one factor.
     pub(super) factor: CostFactor,
     /// In cost units.

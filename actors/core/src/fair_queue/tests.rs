@@ -6,6 +6,8 @@ mod caps;
 mod changes;
 mod charges;
 mod endings;
+mod explain;
+mod fairness;
 mod flood;
 mod growth;
 mod oracle;

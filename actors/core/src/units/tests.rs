@@ -51,6 +51,35 @@ fn a_cost_factor_has_two_decimals() {
     assert_eq!(CostFactor::ONE.to_string(), "1");
 }
 
+#[test]
+fn a_portion_is_cut_to_billionths_and_never_more_than_the_whole() {
+    for (part, whole, text) in [
+        (1, 3, "0.333333333"),
+        (2, 4, "0.5"),
+        (7, 7, "1"),
+        (9, 7, "1"),
+        (0, 7, "0"),
+        (0, 0, "0"),
+        (5, 0, "0"),
+        (1, 3_000_000_000, "0"),
+        (u128::MAX / 4, u128::MAX, "0.25"),
+    ] {
+        let portion = Portion::of(part, whole).to_string();
+        assert!(portion == text || (text == "0.25" && portion == "0.249999999"), "{part}/{whole}: {portion}");
+    }
+}
+
+#[test]
+fn an_effective_weight_is_the_product_exactly() {
+    let factor = |text| CostFactor::parse(text).unwrap_or(CostFactor::ONE);
+    for (weight, text, product) in
+        [(100, "1", "100"), (3, "0.01", "0.03"), (7, "2.25", "15.75"), (1_000_000, "100", "100000000")]
+    {
+        let weight = Share::new(weight).unwrap_or(Share::DEFAULT);
+        assert_eq!(factor(text).effective_weight(weight).to_string(), product);
+    }
+}
+
 proptest! {
     #[test]
     fn money_written_and_read_is_the_same(pico in -1_000_000_000_000_000_000_000_i128..1_000_000_000_000_000_000_000) {

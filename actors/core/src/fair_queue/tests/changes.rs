@@ -1,6 +1,29 @@
 use super::*;
 
 #[test]
+fn a_changed_key_cap_holds_from_the_next_grant_on() {
+    let mut queue = with_slots(10);
+    let with_cap = |cap| Demand { key: Some((key(1), cap)), ..demand(tenant(1, 100), model(1, None)) };
+    let first = queue.try_seat(at(0), &with_cap(1)).unwrap().ticket;
+    let waiting: Vec<TicketId> = (0..4).map(|_| queue.enqueue(at(0), with_cap(1)).unwrap()).collect();
+    assert_eq!(granted(&mut queue), []);
+    queue.set_key(at(1), tenant(1, 100).id, key(1), 3);
+    assert_eq!(granted(&mut queue), waiting[..2]);
+    queue.set_key(at(2), tenant(1, 100).id, key(1), 1);
+    queue.release(at(3), first, AS_FORECAST);
+    queue.release(at(3), waiting[0], AS_FORECAST);
+    assert_eq!(granted(&mut queue), [], "one seat still is out");
+    queue.release(at(4), waiting[1], AS_FORECAST);
+    assert_eq!(granted(&mut queue), [waiting[2]]);
+    queue.set_key(at(5), tenant(1, 100).id, key(1), u32::MAX);
+    assert_eq!(granted(&mut queue), [waiting[3]]);
+    // Neither is known: nothing happens.
+    queue.set_key(at(6), tenant(1, 100).id, key(2), 1);
+    queue.set_key(at(6), tenant(2, 100).id, key(1), 1);
+    assert_eq!(granted(&mut queue), []);
+}
+
+#[test]
 fn suspension_refuses_what_waits_and_lets_finish_what_runs() {
     let mut queue = with_slots(1);
     let running = queue.try_seat(at(0), &demand(tenant(1, 100), model(1, None))).unwrap().ticket;
