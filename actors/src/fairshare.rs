@@ -10,7 +10,9 @@ use crate::clock::Clock;
 use crate::guards::{Seat, WaitPlace};
 use crate::supervise::{Crash, Supervised, Undelivered};
 use actix::Arbiter;
-use obleth_core::fair_queue::{Demand, Dump, Refusal, Settings};
+use obleth_core::fair_queue::{Demand, Dump, Fairness, ModelRow, Picture, Refusal, Settings, Standing};
+use obleth_core::moment::Moment;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -19,12 +21,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 mod actor;
 mod desk;
 mod floor;
+pub mod story;
 
 use actor::{Admit, FairshareActor, Reconfigure};
 pub(crate) use desk::Desk;
 use desk::{Approach, Try};
 pub use floor::Change;
 use floor::Reply;
+use story::{About, Found, Story, Telling, Trail, Untold};
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "fairshare";
@@ -35,6 +39,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 const SLACK: Duration = Duration::from_millis(250);
 /// What a caller is told whose deadline passed while the actor was being restarted.
 const AFTER_RESTART: Duration = Duration::from_secs(1);
+
+/// The gauges are computed anew when they are older than this, however often they are asked for.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// Why no seat was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +60,9 @@ pub struct Fairshare {
     desk: Arc<Desk>,
     actor: Arc<Supervised<FairshareActor>>,
     clock: Clock,
+    trail: Arc<Trail>,
+    /// The gauges as last computed, and when.
+    seen: Arc<Mutex<Option<(Moment, Fairness)>>>,
 }
 
 impl Fairshare {
@@ -62,20 +72,33 @@ impl Fairshare {
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&desk);
         actor.run(arbiter, mailbox, move |line| FairshareActor::new(Arc::clone(&owned), line));
-        Self { desk, actor, clock }
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { desk, actor, clock, trail: Arc::new(Trail::new(threads)), seen: Arc::default() }
     }
 
     /// A seat for `demand`: at once if a slot is free and nobody waits, else in its turn. Dropping the future
     /// leaves the queue.
     pub async fn admit(&self, demand: Demand) -> Result<Seat, NoSeat> {
+        self.admit_told(demand, None).await
+    }
+
+    /// The same; `telling` hears what the request meets.
+    pub async fn admit_told(&self, demand: Demand, telling: Option<&Telling>) -> Result<Seat, NoSeat> {
         let give_up = demand.deadline.map(|at| self.clock.instant(at) + SLACK);
         loop {
             let approach = match self.desk.try_seat(&demand) {
-                Ok(Try::Seated(seat)) => return Ok(seat),
+                Ok(Try::Seated(seat)) => {
+                    telling.inspect(|telling| telling.seated(&seat));
+                    return Ok(seat);
+                }
                 Ok(Try::Approach(approach)) => approach,
                 Err(Contained(_)) => return Err(NoSeat::Restarting),
             };
-            if let Some(answer) = self.wait(demand.clone(), approach, give_up).await {
+            let story = telling.map(Telling::share);
+            if let Some(answer) = self.wait(demand.clone(), approach, give_up, story).await {
+                if let (Ok(seat), Some(telling)) = (&answer, telling) {
+                    telling.seated(seat);
+                }
                 return answer;
             }
             if give_up.is_some_and(|at| Instant::now() >= at) {
@@ -91,11 +114,12 @@ impl Fairshare {
         demand: Demand,
         approach: Approach,
         give_up: Option<Instant>,
+        story: Option<Arc<Story>>,
     ) -> Option<Result<Seat, NoSeat>> {
         // `answer` is dropped before `place`: a waiter that left is seen as gone before its place is looked up.
         let mut place = WaitPlace::new(Arc::clone(&self.desk), self.desk.next_waiter());
         let (reply, answer) = oneshot::channel::<Reply>();
-        let message = Admit { demand, waiter: place.waiter(), reply, approach };
+        let message = Admit { demand, waiter: place.waiter(), reply, approach, story };
         match self.actor.try_send(message) {
             Ok(()) => {}
             Err(Undelivered::Full) => return Some(Err(NoSeat::Overloaded)),
@@ -126,7 +150,53 @@ impl Fairshare {
         }
     }
 
-    /// The state of the queue, for views and gauges. `None` after a contained fault.
+    /// Begins to tell of a request.
+    pub fn tell(&self, about: About) -> Telling {
+        self.trail.begin(about)
+    }
+
+    /// What is told of the last request of this id, and where it stands if it waits.
+    pub fn explain(&self, request_id: &str) -> Result<(Found, Option<Standing>), Untold> {
+        let found = self.trail.find(request_id)?;
+        let standing = found.waiting().and_then(|ticket| self.desk.standing_at(ticket));
+        Ok((found, standing))
+    }
+
+    /// The queue for the live view, copied in pieces. `None` after a contained fault.
+    pub fn picture(&self) -> Option<Picture> {
+        self.desk.picture()
+    }
+
+    /// The model pools.
+    pub fn models(&self) -> Vec<ModelRow> {
+        self.desk.models()
+    }
+
+    /// How fair it is, at most [`FRESH`] old.
+    pub fn fairness(&self) -> Fairness {
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        if let Some((at, fairness)) = *seen
+            && now.since(at) < FRESH
+        {
+            return fairness;
+        }
+        let fairness = self.desk.picture().map(|picture| picture.fairness()).unwrap_or_default();
+        *seen = Some((now, fairness));
+        fairness
+    }
+
+    /// Slots, requests that hold one, requests that wait. `None` after a contained fault.
+    pub fn load(&self) -> Option<(u32, u32, u32)> {
+        self.desk.load()
+    }
+
+    /// Now, as the scheduler counts.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// The whole state of the queue, for tests. `None` after a contained fault.
     pub fn dump(&self) -> Option<Dump> {
         self.desk.dump()
     }

@@ -38,7 +38,7 @@ mod view;
 
 pub use check::Broken;
 pub use explain::{Bound, Standing};
-pub use fairness::{Fairness, Weights};
+pub use fairness::{Fairness, Weights, tokens_a_weight};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan, TicketId,

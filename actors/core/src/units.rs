@@ -151,19 +151,19 @@ impl CostFactor {
 
 impl CostFactor {
     /// `weight × factor`, as it is reported; never a divisor (fairness specification §1).
-    pub fn effective_weight(self, weight: Share) -> EffectiveWeight {
-        EffectiveWeight(i128::from(weight.get()) * i128::from(self.0))
+    pub fn effective_weight(self, weight: Share) -> Decimal<2> {
+        Decimal(i128::from(weight.get()) * i128::from(self.0))
     }
 }
 
-/// A weight times a factor, in hundredths.
+/// A number in units of 10^-`DECIMALS`, for views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EffectiveWeight(i128);
+pub struct Decimal<const DECIMALS: u32>(pub i128);
 
-impl fmt::Display for EffectiveWeight {
+impl<const DECIMALS: u32> fmt::Display for Decimal<DECIMALS> {
     /// The shortest exact decimal: `100`, `2.25`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        decimal::write_scaled(f, self.0, 2)
+        decimal::write_scaled(f, self.0, DECIMALS)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The actor: queues what arrives through its mailbox, keeps the alarm for deadlines, applies configuration.
 
 use super::desk::{Approach, Desk};
-use super::floor::{Change, Reply};
+use super::floor::{Change, Reply, Waiter};
+use super::story::Story;
 use crate::cell::Contained;
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
@@ -18,6 +19,8 @@ pub(super) struct Admit {
     pub waiter: u64,
     pub reply: oneshot::Sender<Reply>,
     pub approach: Approach,
+    /// Told of what it meets.
+    pub story: Option<Arc<Story>>,
 }
 
 /// Apply these changes.
@@ -72,7 +75,8 @@ impl Handler<Admit> for FairshareActor {
     type Result = ();
 
     fn handle(&mut self, admit: Admit, ctx: &mut Self::Context) {
-        self.desk.enqueue(admit.demand, admit.waiter, admit.reply, admit.approach);
+        let waiter = Waiter { number: admit.waiter, reply: admit.reply };
+        self.desk.enqueue(admit.demand, waiter, admit.approach, admit.story.as_deref());
         self.arm(ctx);
     }
 }

@@ -3,16 +3,19 @@
 //! Grants are decided under the lock and handed over outside of it, because handing over can fail (the
 //! waiter has just left), which gives the slot back, which takes the lock.
 
-use super::floor::{Answers, Change, Floor, Reply, Waiter};
+use super::floor::{Answers, Change, Floor, Waiter};
+use super::story::Story;
 use crate::cell::{Cell, Contained};
 use crate::clock::Clock;
 use crate::guards::Seat;
-use obleth_core::fair_queue::{Demand, Dump, Settings, Spent, TicketId};
+use obleth_core::fair_queue::{Demand, Dump, ModelRow, Picture, Settings, Spent, Standing, TicketId};
 use obleth_core::moment::Moment;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::oneshot;
+
+/// Tenants and groups copied while the lock is held once: some tens of microseconds.
+const PIECE: usize = 512;
 
 /// The scheduler's shared state.
 pub(crate) struct Desk {
@@ -71,28 +74,33 @@ impl Desk {
     pub(super) fn enqueue(
         self: &Arc<Self>,
         demand: Demand,
-        number: u64,
-        reply: oneshot::Sender<Reply>,
+        waiter: Waiter,
         mut approach: Approach,
+        story: Option<&Story>,
     ) {
         let now = self.clock.now();
         approach.on_its_way = false;
-        let mut reply = Some(reply);
+        let mut waiter = Some(waiter);
         let answers = self.cell.with(|floor| {
             floor.approaching = floor.approaching.saturating_sub(1);
-            let Some(reply) = reply.take().filter(|reply| !reply.is_closed()) else {
+            let Some(waiter) = waiter.take().filter(|waiter| !waiter.reply.is_closed()) else {
                 return Answers::new();
             };
-            match floor.queue.enqueue(now, demand) {
+            let standing = story.map(|_| floor.queue.standing_of(&demand));
+            let outcome = floor.queue.enqueue(now, demand);
+            if let Some(story) = story {
+                story.queued(standing, outcome.ok());
+            }
+            match outcome {
                 Ok(ticket) => {
-                    floor.waiting.insert(ticket, Waiter { number, reply });
-                    floor.tickets.insert(number, ticket);
+                    floor.tickets.insert(waiter.number, ticket);
+                    floor.waiting.insert(ticket, waiter);
                     floor.answers(now)
                 }
                 Err(refusal) => {
                     // The rule for a full queue may refuse others besides the newcomer.
                     let mut answers = floor.answers(now);
-                    answers.push((reply, Err(refusal)));
+                    answers.push((waiter.reply, Err(refusal)));
                     answers
                 }
             }
@@ -100,7 +108,7 @@ impl Desk {
         match answers {
             Ok(answers) => self.hand_over(answers),
             // A planted or real fault before the count went down; the healed floor kept the count.
-            Err(Contained(_)) if reply.is_some() => self.arrived(),
+            Err(Contained(_)) if waiter.is_some() => self.arrived(),
             Err(Contained(_)) => {}
         }
     }
@@ -193,6 +201,36 @@ impl Desk {
 
     pub(super) fn dump(&self) -> Option<Dump> {
         self.cell.with(|floor| floor.queue.dump()).ok()
+    }
+
+    /// A picture, copied piece by piece.
+    pub(super) fn picture(&self) -> Option<Picture> {
+        let now = self.clock.now();
+        let (mut picture, mut whole) = self
+            .cell
+            .with(|floor| {
+                let mut picture = floor.queue.begin_picture(now);
+                let whole = floor.queue.copy_into(&mut picture, PIECE);
+                (picture, whole)
+            })
+            .ok()?;
+        while !whole {
+            whole = self.cell.with(|floor| floor.queue.copy_into(&mut picture, PIECE)).ok()?;
+        }
+        Some(picture)
+    }
+
+    pub(super) fn models(&self) -> Vec<ModelRow> {
+        self.cell.with(|floor| floor.queue.model_rows()).unwrap_or_default()
+    }
+
+    pub(super) fn standing_at(&self, ticket: TicketId) -> Option<Standing> {
+        self.cell.with(|floor| floor.queue.standing_at(ticket)).ok().flatten()
+    }
+
+    /// Slots, requests that hold one, requests that wait.
+    pub(super) fn load(&self) -> Option<(u32, u32, u32)> {
+        self.cell.with(|floor| floor.load()).ok()
     }
 
     pub(super) fn in_flight(&self) -> u32 {

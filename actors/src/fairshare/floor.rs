@@ -7,7 +7,7 @@ use obleth_core::fair_queue::{
     Effect, FairQueue, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan,
     TicketId,
 };
-use obleth_core::ids::{ModelId, TenantId};
+use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::moment::Moment;
 use std::collections::HashMap;
 use tokio::sync::oneshot;
@@ -23,6 +23,8 @@ pub enum Change {
     Tenant(TenantPlan),
     /// Queued requests are refused, running ones finish.
     Suspend(TenantId),
+    /// The cap of a tenant's key; [`u32::MAX`] = none.
+    Key(TenantId, KeyId, u32),
     Model(ModelPlan),
     /// Queued requests are refused, running ones finish.
     RemoveModel(ModelId),
@@ -137,6 +139,11 @@ impl Floor {
         answers
     }
 
+    /// Slots, requests that hold one, requests that wait.
+    pub fn load(&self) -> (u32, u32, u32) {
+        (self.settings.slots, self.queue.in_flight(), self.queue.queued())
+    }
+
     pub fn apply(&mut self, now: Moment, change: Change) {
         match change {
             Change::Slots(slots) => {
@@ -146,6 +153,7 @@ impl Floor {
             Change::Group(plan) => self.queue.set_group(now, plan),
             Change::Tenant(plan) => self.queue.set_tenant(now, plan),
             Change::Suspend(id) => self.queue.suspend_tenant(now, id),
+            Change::Key(tenant, key, cap) => self.queue.set_key(now, tenant, key, cap),
             Change::Model(plan) => self.queue.set_model(now, plan),
             Change::RemoveModel(id) => self.queue.remove_model(now, id),
         }

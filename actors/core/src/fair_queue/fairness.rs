@@ -15,7 +15,7 @@ use super::cost::UNITS_A_TOKEN;
 use super::picture::{GroupRow, Picture, TenantRow};
 use crate::ids::{GroupId, ModelId};
 use crate::moment::Moment;
-use crate::units::Portion;
+use crate::units::{Decimal, Portion};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 const FAIR: u128 = 1_000_000;
 
 /// The gauges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fairness {
     /// Weighted Jain index; whole when fewer than two tenants can be compared.
     pub jain: Portion,
@@ -39,6 +39,21 @@ pub struct Fairness {
     pub oldest_wait: Duration,
     /// Sum of |forecast − actual| over the sum of actual cost, in millionths.
     pub forecast_error_millionths: u32,
+}
+
+impl Default for Fairness {
+    /// Of a queue of which nothing is known.
+    fn default() -> Self {
+        Self {
+            jain: Portion::WHOLE,
+            compared: 0,
+            max_lag_tokens: 0,
+            backlogged: 0,
+            blocked: 0,
+            oldest_wait: Duration::ZERO,
+            forecast_error_millionths: 0,
+        }
+    }
 }
 
 /// What the active ones weigh together.
@@ -88,7 +103,18 @@ impl Weights {
     }
 }
 
+/// A virtual time in tokens per weight, cut to nine decimals.
+pub fn tokens_a_weight(virtual_time: i128) -> Decimal<9> {
+    Decimal(virtual_time.saturating_mul(1_000_000_000) / Dump::TOKEN)
+}
+
 impl TenantRow {
+    /// The score of fair share: served tokens per weight, cut to nine decimals.
+    pub fn share_score(&self) -> Decimal<9> {
+        // A unit of cost is 10⁷ billionths of a token.
+        Decimal(self.served_cost.saturating_mul(10_000_000) / i128::from(self.weight.get()))
+    }
+
     /// The lag in tokens at its weight, cut towards zero: positive = had more than its share.
     pub fn lag_tokens(&self) -> i128 {
         self.lag.saturating_mul(i128::from(self.weight.get())) / Dump::TOKEN
