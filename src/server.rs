@@ -188,6 +188,7 @@ fn gateway(config: &Config, store: &Store, arbiters: &[Arbiter]) -> Result<Gatew
         Setup {
             store: store.clone(),
             fairshare: fairshare.clone(),
+            slots: config.admission.slots,
             plans: settings.plans,
             sealer: config.data.sealer.clone(),
             pepper: config.data.pepper.clone(),

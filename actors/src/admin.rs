@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 mod actor;
+mod capacity;
 mod document;
 pub mod fields;
 mod groups;
@@ -33,6 +34,7 @@ mod tenants;
 
 use actor::AdminActor;
 pub use actor::{Write, Written};
+pub use capacity::CapacityView;
 pub use groups::GroupView;
 pub use keys::{KeyView, KeyWithSecret};
 pub use models::ModelView;
@@ -106,6 +108,8 @@ pub struct Context {
     store: Store,
     registry: Arc<ArcSwap<Registry>>,
     fairshare: Fairshare,
+    /// The configured capacity.
+    slots: u32,
     plans: Plans,
     sealer: Sealer,
     pepper: Option<Pepper>,
@@ -117,6 +121,8 @@ pub struct Context {
 pub struct Setup {
     pub store: Store,
     pub fairshare: Fairshare,
+    /// The configured capacity, which a stored one stands above.
+    pub slots: u32,
     pub plans: Plans,
     pub sealer: Sealer,
     pub pepper: Option<Pepper>,
@@ -150,6 +156,7 @@ impl Admin {
             store: setup.store,
             registry: Arc::new(ArcSwap::from_pointee(Registry::default())),
             fairshare: setup.fairshare,
+            slots: setup.slots,
             plans: setup.plans,
             sealer: setup.sealer,
             pepper: setup.pepper,

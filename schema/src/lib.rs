@@ -5,6 +5,7 @@
 //! Invariants: both databases answer the same to the same calls; a write that was begun runs to its end even
 //! if its caller leaves; no error text carries a password or the value of a row.
 
+pub mod capacity;
 pub mod groups;
 pub mod keys;
 pub mod ledger;

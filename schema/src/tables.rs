@@ -92,6 +92,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    capacity (id) {
+        id -> Text,
+        version -> BigInt,
+        max_in_flight -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
     ledger (row_id) {
         row_id -> Text,
         request_id -> Text,

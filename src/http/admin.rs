@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use std::future::ready;
 use subtle::ConstantTimeEq;
 
+mod fairshare;
 mod groups;
 mod keys;
 mod models;
@@ -78,6 +79,13 @@ pub fn routes(config: &mut ServiceConfig) {
             "/groups/{name:.+}",
             "GET, PATCH, DELETE",
             [web::get().to(groups::one), web::patch().to(groups::patch), web::delete().to(groups::delete)],
+        ))
+        .service(resource("/fairshare/live", "GET", [web::get().to(fairshare::live)]))
+        .service(resource("/fairshare/explain/{request_id:.+}", "GET", [web::get().to(fairshare::explain)]))
+        .service(resource(
+            "/capacity",
+            "GET, PUT",
+            [web::get().to(fairshare::capacity), web::put().to(fairshare::set_capacity)],
         ))
         .service(resource("/usage/summary", "GET", [web::get().to(usage::summary)]))
         .service(resource("/usage/logs", "GET", [web::get().to(usage::logs)]))
@@ -258,6 +266,7 @@ pub(super) async fn write(
         Ok(Written::Key(view)) => json(request, success, &view),
         Ok(Written::KeyWithSecret(view)) => json(request, success, &view),
         Ok(Written::Group(view)) => json(request, success, &view),
+        Ok(Written::Capacity(view)) => json(request, success, &view),
         Ok(Written::Deleted) => HttpResponse::NoContent()
             .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
             .finish(),

@@ -8,9 +8,12 @@ use crate::lifecycle::Interrupted;
 use crate::wire::Route;
 use obleth_actors::cell::Contained;
 use obleth_actors::fairshare::NoSeat;
+use obleth_actors::fairshare::story::About;
 use obleth_actors::guards::Seat;
 use obleth_core::fair_queue::{Demand, Refusal};
 use obleth_core::ledger::Admission;
+use obleth_core::moment::Moment;
+use std::sync::Arc;
 
 /// The right to go upstream.
 #[derive(Debug)]
@@ -37,7 +40,9 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     }
     let demand = demand(worker, record, target)?;
     let asked = record.now();
-    let admitted = gateway.lifecycle.watch(None, gateway.handles.fairshare.admit(demand)).await;
+    record.story = Some(gateway.handles.fairshare.tell(about(record, target, asked)));
+    let admission = gateway.handles.fairshare.admit_told(demand, record.story.as_ref());
+    let admitted = gateway.lifecycle.watch(None, admission).await;
     match admitted {
         Ok(Ok(seat)) => {
             record.timing.queued = seat.waited();
@@ -65,6 +70,17 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     }
 }
 
+fn about(record: &Record, target: &Target, at: Moment) -> About {
+    About {
+        request_id: Arc::clone(&record.arrival.request_id),
+        tenant: record.caller.tenant.id,
+        model: target.model.id,
+        at,
+        unix_micros: record.arrival.unix_micros,
+        prompt_tokens: record.prompt_tokens(),
+    }
+}
+
 fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, Fault> {
     let gateway = &worker.gateway;
     let registry = gateway.registry.load();
@@ -75,7 +91,8 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
     Ok(Demand {
         tenant: tenant.ok_or_else(|| Fault::new(Code::Restarting, "the tenant's group is not known"))?,
         model: gateway.settings.plans.model(&target.model),
-        key: key.max_in_flight.map(|cap| (key.id, cap)),
+        // Also without a cap: one that is set later holds for what waits and runs by then.
+        key: Some((key.id, key.max_in_flight.unwrap_or(u32::MAX))),
         prompt_tokens: record.prompt_tokens(),
         max_output_tokens: if generates { bound } else { Some(0) },
         answers: u32::try_from(target.request.answers()).unwrap_or(u32::MAX),

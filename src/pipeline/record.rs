@@ -10,6 +10,7 @@ use crate::app::Worker;
 use crate::error::{Code, Fault};
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use obleth_actors::fairshare::story::Telling;
 use obleth_actors::guards::Seat;
 use obleth_core::ledger::Admission;
 use obleth_core::moment::Moment;
@@ -49,6 +50,8 @@ pub(super) struct Record {
     pub asked: Option<Asked>,
     pub admission: Admission,
     pub seat: Option<Seat>,
+    /// What is told of it from the scheduler on.
+    pub story: Option<Telling>,
     /// Forecast of prompt and answer at the grant.
     pub estimated_tokens: u64,
     pub timing: Timing,
@@ -66,6 +69,7 @@ impl Record {
             asked: None,
             admission: Admission::None,
             seat: None,
+            story: None,
             estimated_tokens: 0,
             timing: Timing::default(),
             target_pod: None,

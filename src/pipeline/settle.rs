@@ -4,6 +4,7 @@
 use super::record::Record;
 use crate::error::Code;
 use crate::metrics::Observed;
+use obleth_actors::fairshare::story::End;
 use obleth_core::fair_queue::Spent;
 use obleth_core::ids::RowId;
 use obleth_core::ledger::{CacheState, LedgerRow, Usage, UsageSource, cost};
@@ -70,6 +71,16 @@ fn millis(span: Duration) -> u64 {
 pub(super) fn settle(record: &mut Record, ending: &Ending) {
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
+    }
+    if let Some(story) = record.story.take() {
+        let end = End {
+            status: ending.status,
+            error_code: ending.error_code,
+            input_tokens: ending.usage.input,
+            output_tokens: ending.usage.output,
+            sent: record.timing.sent.is_some(),
+        };
+        story.end(record.now(), end);
     }
     let total = record.now().since(record.arrival.at);
     let row = Arc::new(row(record, ending, total));

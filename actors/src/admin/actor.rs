@@ -1,7 +1,7 @@
 //! The actor: one write after the other.
 
-use super::{AdminError, Context, groups, keys, models, tenants};
-use super::{GroupView, KeyView, KeyWithSecret, ModelView, TenantView};
+use super::{AdminError, Context, capacity, groups, keys, models, tenants};
+use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AtomicResponse, Handler, Message, WrapFuture};
 use std::fmt;
@@ -26,6 +26,7 @@ pub enum Write {
     CreateGroup(Vec<u8>),
     PatchGroup(String, Vec<u8>),
     DeleteGroup(String),
+    PutCapacity(Vec<u8>),
 }
 
 impl fmt::Debug for Write {
@@ -44,6 +45,7 @@ pub enum Written {
     Key(Box<KeyView>),
     KeyWithSecret(Box<KeyWithSecret>),
     Group(Box<GroupView>),
+    Capacity(Box<CapacityView>),
     Deleted,
 }
 
@@ -79,6 +81,7 @@ impl Context {
                 groups::patch(self, &name, &body).await.map(Box::new).map(Written::Group)
             }
             Write::DeleteGroup(name) => groups::delete(self, &name).await.map(|()| Written::Deleted),
+            Write::PutCapacity(body) => capacity::put(self, &body).await.map(Box::new).map(Written::Capacity),
         }
     }
 }

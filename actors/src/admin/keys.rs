@@ -5,6 +5,7 @@ use super::fields::{FieldError, check_name, check_range};
 use super::limits::{BudgetSpec, check_budgets, check_limits, name_set};
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, tenants, to_json, to_json_opt};
 use crate::clock::unix_micros;
+use crate::fairshare::Change;
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
 use chrono::{DateTime, Utc};
@@ -215,10 +216,11 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<KeyRow, AdminE
     obleth_schema::keys::by_id(&context.store, id).await?.ok_or(AdminError::NotFound("key"))
 }
 
-fn publish(context: &Context, row: &KeyRow) -> Result<(), AdminError> {
+async fn publish(context: &Context, row: &KeyRow) -> Result<(), AdminError> {
     let key = snapshot(row)?;
+    let change = Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(u32::MAX));
     context.publish(|registry| registry.put_key(key));
-    Ok(())
+    context.reconfigure(vec![change]).await
 }
 
 /// `POST /tenants/{id}/keys`.
@@ -237,7 +239,7 @@ pub(super) async fn create(
         Err(StoreError::Referenced) => return Err(AdminError::NotFound("tenant")),
         other => other?,
     }
-    publish(context, &row)?;
+    publish(context, &row).await?;
     Ok(KeyWithSecret { key: view(&row)?, secret })
 }
 
@@ -251,7 +253,7 @@ pub(super) async fn patch(context: &Context, id: &str, body: &[u8]) -> Result<Ke
     let expected = old.version;
     let row = changed(&spec, old, unix_micros())?;
     obleth_schema::keys::update(&context.store, &row, expected).await?;
-    publish(context, &row)?;
+    publish(context, &row).await?;
     view(&row)
 }
 
@@ -275,7 +277,7 @@ pub(super) async fn rotate(context: &Context, id: &str, body: &[u8]) -> Result<K
         ..old.clone()
     };
     obleth_schema::keys::update(&context.store, &row, old.version).await?;
-    publish(context, &row)?;
+    publish(context, &row).await?;
     Ok(KeyWithSecret { key: view(&row)?, secret })
 }
 

@@ -1,18 +1,19 @@
 //! The registry at start: everything the database holds becomes the first snapshot.
 
-use super::{AdminError, Context, groups, keys, models, tenants};
+use super::{AdminError, Context, capacity, groups, keys, models, tenants};
 use crate::fairshare::Change;
 use obleth_core::registry::{Registry, TenantStatus};
 use std::sync::Arc;
 
 impl Context {
-    /// Reads all records, publishes them and tells the scheduler the models' caps.
+    /// Reads all records, publishes them and tells the scheduler the capacity and the models' caps.
     pub(super) async fn load(&self) -> Result<(), AdminError> {
         let mut registry = Registry::default();
         for row in obleth_schema::groups::all(&self.store).await? {
             registry.put_group(groups::snapshot(&row)?);
         }
-        let mut changes = Vec::new();
+        let capacity = obleth_schema::capacity::load(&self.store).await?;
+        let mut changes = vec![Change::Slots(capacity::slots(&capacity).unwrap_or(self.slots))];
         for row in obleth_schema::models::all(&self.store).await? {
             let model = models::snapshot(&self.sealer, &row)?;
             changes.push(Change::Model(self.plans.model(&model)));

@@ -4,15 +4,18 @@ use super::backend::Database;
 use super::rows;
 use obleth_schema::{StoreError, groups};
 
+/// Migrations there are.
+const COUNT: usize = 2;
+
 async fn up_down_up(database: &Database) {
     let store = database.store();
-    assert_eq!(store.migrate().await.unwrap(), 1);
+    assert_eq!(store.migrate().await.unwrap(), COUNT);
     assert_eq!(store.migrate().await.unwrap(), 0, "a second run has nothing to do");
     groups::insert(&store, &rows::group("g")).await.unwrap();
-    assert_eq!(store.revert_all().await.unwrap(), 1);
+    assert_eq!(store.revert_all().await.unwrap(), COUNT);
     let error = groups::all(&store).await.unwrap_err();
     assert!(matches!(error, StoreError::Query { .. }), "{error:?}");
-    assert_eq!(store.migrate().await.unwrap(), 1);
+    assert_eq!(store.migrate().await.unwrap(), COUNT);
     let names: Vec<_> = groups::all(&store).await.unwrap().into_iter().map(|group| group.name).collect();
     assert_eq!(names, ["default"]);
 }
@@ -23,7 +26,7 @@ async fn several_at_once(database: &Database) {
         let store = database.store();
         starts.spawn(async move { store.migrate().await.unwrap() });
     }
-    assert_eq!(starts.join_all().await.iter().sum::<usize>(), 1);
+    assert_eq!(starts.join_all().await.iter().sum::<usize>(), COUNT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

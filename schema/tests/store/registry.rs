@@ -2,8 +2,9 @@
 
 use super::backend::on_both;
 use super::rows;
+use obleth_schema::capacity::CapacityRow;
 use obleth_schema::groups::DEFAULT_GROUP_ID;
-use obleth_schema::{Store, StoreError, groups, keys, models, tenants};
+use obleth_schema::{Store, StoreError, capacity, groups, keys, models, tenants};
 use std::time::Duration;
 
 on_both!(
@@ -22,7 +23,21 @@ on_both!(
     lists_page_by_bytes_of_the_name,
     keys_page_by_id_and_by_tenant,
     a_caller_that_leaves_breaks_nothing,
+    the_capacity_is_one_row_with_a_version,
 );
+
+async fn the_capacity_is_one_row_with_a_version(store: Store) {
+    let first = capacity::load(&store).await.unwrap();
+    assert_eq!((first.version, first.max_in_flight), (1, None));
+    let set = CapacityRow { version: 2, max_in_flight: Some(12), updated_at: 7 };
+    capacity::update(&store, &set, 1).await.unwrap();
+    assert_eq!(capacity::load(&store).await.unwrap(), set);
+    assert!(matches!(capacity::update(&store, &first, 1).await, Err(StoreError::Stale)));
+    assert_eq!(capacity::load(&store).await.unwrap(), set);
+    let cleared = CapacityRow { version: 3, max_in_flight: None, updated_at: 8 };
+    capacity::update(&store, &cleared, 2).await.unwrap();
+    assert_eq!(capacity::load(&store).await.unwrap(), cleared);
+}
 
 async fn the_default_group_exists(store: Store) {
     let group = groups::by_name(&store, "default").await.unwrap().unwrap();

@@ -1,0 +1,103 @@
+//! `/fairshare/...` and `/capacity`: who is served, why a request waits, how many run at once.
+
+use super::{ok, query, refuse, shown, window, write_body};
+use crate::app::Gateway;
+use crate::error::{Code, Fault};
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, SecondsFormat};
+use obleth_actors::admin::Write;
+use obleth_core::ids::TenantId;
+use obleth_core::units::Decimal;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use std::fmt::Display;
+use std::time::Duration;
+
+mod explain;
+mod live;
+
+/// A number written by its own `Display`, digit by digit: never through a float.
+struct Number<T>(T);
+
+impl<T: Display> Serialize for Number<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// Seconds with three decimals.
+fn seconds(span: Duration) -> Number<Decimal<3>> {
+    Number(Decimal(i128::try_from(span.as_millis()).unwrap_or(i128::MAX)))
+}
+
+/// Unix microseconds as RFC 3339.
+fn rfc3339(micros: i64) -> String {
+    let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn restarting() -> Fault {
+    Fault::new(Code::Restarting, "the scheduler was restarted after a fault")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LiveQuery {
+    limit: Option<String>,
+    tenant_id: Option<String>,
+}
+
+impl LiveQuery {
+    fn read(request: &HttpRequest) -> Result<live::Asked, Fault> {
+        let asked: Self = query(request)?;
+        let limit = usize::try_from(window(asked.limit.as_deref(), None)?.limit).unwrap_or(usize::MAX);
+        let wrong = |_| Fault::new(Code::InvalidRequest, "tenant_id must be a UUID").at("tenant_id");
+        let tenant = asked.tenant_id.map(|id| id.parse().map(TenantId).map_err(wrong)).transpose()?;
+        Ok(live::Asked { limit, tenant })
+    }
+}
+
+/// `GET /fairshare/live`.
+pub async fn live(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    let view = LiveQuery::read(&request).and_then(|asked| {
+        let picture = gateway.handles.fairshare.picture().ok_or_else(restarting)?;
+        Ok(live::view(&picture, &gateway.registry.load(), asked))
+    });
+    match view {
+        Ok(view) => ok(&request, &view),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// `GET /fairshare/explain/{request_id}`.
+pub async fn explain(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
+    let fairshare = &gateway.handles.fairshare;
+    let view = query::<Nothing>(&request).and_then(|_| {
+        let (found, standing) = fairshare.explain(&id).map_err(explain::untold)?;
+        Ok(explain::view(&found, standing, fairshare.now(), &gateway.registry.load()))
+    });
+    match view {
+        Ok(view) => ok(&request, &view),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
+
+/// `GET /capacity`.
+pub async fn capacity(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    match query::<Nothing>(&request) {
+        Ok(_) => shown(&request, gateway.handles.admin.capacity().await),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
+
+/// `PUT /capacity`.
+pub async fn set_capacity(gateway: Data<Gateway>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    write_body(&gateway, &request, payload, Write::PutCapacity, StatusCode::OK).await
+}
