@@ -33,8 +33,10 @@ mod picture;
 mod plan;
 mod recent;
 mod resume;
+mod standing;
 mod state;
 mod view;
+mod wait;
 
 pub use check::Broken;
 pub use explain::{Bound, Standing};
@@ -43,6 +45,7 @@ pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan, TicketId,
 };
+pub use standing::{ModelStanding, Standing};
 pub use view::{Dump, GroupView, ModelView, TenantView};
 
 use crate::ids::{GroupId, ModelId, TenantId};
@@ -50,6 +53,7 @@ use crate::moment::Moment;
 use arena::{Arena, FixedHash};
 use forget::Idle;
 use heaviest::Heaviest;
+use pace::Pace;
 use recent::Watch;
 use state::{Group, Model, Tenant, Ticket};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -70,6 +74,8 @@ pub struct FairQueue {
     deadlines: BTreeSet<(Moment, TicketId)>,
     heaviest: Heaviest,
     idle: Idle,
+    /// Of all slots.
+    pace: Pace,
     effects: VecDeque<Effect>,
     counts: Counts,
     watch: Watch,
@@ -80,6 +86,8 @@ pub struct FairQueue {
 struct Counts {
     in_flight: u32,
     queued: u32,
+    /// Weights of the groups that are active on any model.
+    active_weight: u64,
     next_ticket: u64,
     /// Order of activations: breaks ties of equal tags.
     activations: u64,
@@ -106,6 +114,7 @@ impl FairQueue {
             deadlines: BTreeSet::new(),
             heaviest: Heaviest::new(),
             idle: Idle::default(),
+            pace: Pace::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
             watch: Watch::default(),

@@ -88,7 +88,7 @@ impl FairQueue {
         if !tenant_full && self.counts.queued < self.settings.max_queued {
             return None;
         }
-        let retry_after = self.retry_after(now, waiting.tenant, waiting.model);
+        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key);
         if tenant_full {
             return Some(Refusal::TenantQueueFull { retry_after });
         }
@@ -122,6 +122,7 @@ impl FairQueue {
         tenant.queued.cost = tenant.queued.cost.saturating_add(u128::from(waiting.cost));
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_add(1);
+            lane.cost = lane.cost.saturating_add(u128::from(waiting.cost));
             if waiting.key.is_none() {
                 lane.ready.insert(ticket);
             }
@@ -210,6 +211,7 @@ impl FairQueue {
             served: 0,
             contends_since: None,
             lanes: SmallVec::new(),
+            counted: 0,
             keys: BTreeMap::new(),
             idle_mark: None,
         };
@@ -228,6 +230,8 @@ impl FairQueue {
             weighed_since: self.watch.now,
             members: 0,
             queued: 0,
+            active_weight: 0,
+            counted: 0,
             cells: Vec::new(),
         };
         self.groups.insert(plan.id, group)

@@ -33,8 +33,9 @@ pub enum Broken {
 struct Sums {
     in_flight: BTreeMap<Place, u32>,
     queued: BTreeMap<Place, u32>,
+    /// Forecast of what waits, by model.
+    cost: BTreeMap<Place, u128>,
     keys: BTreeMap<KeyId, u32>,
-    cost: u128,
 }
 
 impl FairQueue {
@@ -63,7 +64,7 @@ impl FairQueue {
                 Ticket::Waiting(waiting) => {
                     let sum = sums.entry(waiting.tenant).or_default();
                     add(&mut sum.queued, waiting.model);
-                    sum.cost = sum.cost.saturating_add(u128::from(waiting.cost));
+                    *sum.cost.entry(waiting.model).or_default() += u128::from(waiting.cost);
                 }
                 Ticket::Seated(seat) => {
                     let sum = sums.entry(seat.tenant).or_default();
@@ -81,7 +82,9 @@ impl FairQueue {
         let group = self.groups.at(tenant.group).ok_or(Broken::Line)?;
         holds(tenant.in_flight == sums.in_flight.values().sum(), Broken::InFlight)?;
         holds(tenant.queued.count == sums.queued.values().sum(), Broken::Queued)?;
-        holds(tenant.queued.cost == sums.cost, Broken::Queued)?;
+        holds(tenant.queued.cost == sums.cost.values().sum(), Broken::Queued)?;
+        let active = if tenant.is_idle() { 0 } else { tenant.plan.weight.get() };
+        holds(tenant.counted == active, Broken::ActiveWeight)?;
         holds(tenant.account.tag >= tenant.account.floor, Broken::Floor)?;
         holds(tenant.is_idle() == tenant.idle_mark.is_some(), Broken::Idle)?;
         for (key, line) in &tenant.keys {
@@ -92,6 +95,8 @@ impl FairQueue {
             let count = |map: &BTreeMap<Place, u32>| map.get(&lane.model).copied().unwrap_or_default();
             holds(lane.in_flight == count(&sums.in_flight), Broken::InFlight)?;
             holds(lane.queued == count(&sums.queued), Broken::Queued)?;
+            let cost = sums.cost.get(&lane.model).copied().unwrap_or_default();
+            holds(lane.cost == cost, Broken::Queued)?;
             holds(lane.ready == self.ready(tenant, lane.model), Broken::Lane)?;
             let listed = (!lane.ready.is_empty() && !tenant.blocked())
                 .then_some((tenant.account.tag, tenant.activation));
@@ -128,6 +133,10 @@ impl FairQueue {
         holds(group.members == members().count(), Broken::Line)?;
         holds(group.queued == members().map(|tenant| tenant.queued.count).sum(), Broken::Queued)?;
         holds(group.account.tag >= group.account.floor, Broken::Floor)?;
+        let active: u64 = members().map(|tenant| u64::from(tenant.counted)).sum();
+        holds(group.active_weight == active, Broken::ActiveWeight)?;
+        let counted = if active > 0 { group.plan.weight.get() } else { 0 };
+        holds(group.counted == counted, Broken::ActiveWeight)?;
         for (model, cell) in group.cells.iter().enumerate() {
             let Some(cell) = cell else { continue };
             let pool = self.models.at(model).ok_or(Broken::Line)?;
@@ -159,6 +168,8 @@ impl FairQueue {
         let queued: u32 = self.tenants.iter().map(|(_, tenant)| tenant.queued.count).sum();
         holds(self.counts.in_flight == in_flight, Broken::InFlight)?;
         holds(self.counts.queued == queued, Broken::Queued)?;
+        let active: u64 = self.groups.iter().map(|(_, group)| u64::from(group.counted)).sum();
+        holds(self.counts.active_weight == active, Broken::ActiveWeight)?;
         let tickets = usize::try_from(u64::from(in_flight).saturating_add(u64::from(queued)));
         holds(tickets == Ok(self.tickets.len()), Broken::Queued)?;
         let entries: BTreeSet<(u64, Place)> = self.heaviest.iter().copied().collect();

@@ -81,10 +81,11 @@ impl FairQueue {
     }
 
     /// Counters of a grant.
-    pub(super) fn count_grant(&mut self, now: Moment, from: &Waiting) {
+    pub(super) fn count_grant(&mut self, started: Moment, from: &Waiting) {
+        self.pace.start(started);
         self.counts.in_flight = self.counts.in_flight.saturating_add(1);
         if let Some(model) = self.models.at_mut(from.model) {
-            model.pace.work(now);
+            model.pace.start(started);
             model.in_flight = model.in_flight.saturating_add(1);
             if !model.open() {
                 model.full_at = Some(now);
@@ -119,6 +120,7 @@ impl FairQueue {
         tenant.queued.cost = tenant.queued.cost.saturating_sub(u128::from(waiting.cost));
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_sub(1);
+            lane.cost = lane.cost.saturating_sub(u128::from(waiting.cost));
             if waiting.key.is_none() {
                 lane.ready.remove(&ticket);
             }
@@ -138,7 +140,7 @@ impl FairQueue {
 
     /// Refuses a ticket that waited too long.
     pub(super) fn time_out(&mut self, now: Moment, ticket: TicketId, waiting: &Waiting) {
-        let retry_after = self.retry_after(now, waiting.tenant, waiting.model);
+        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key);
         self.dismiss(ticket, waiting, Refusal::Timeout { retry_after });
     }
 

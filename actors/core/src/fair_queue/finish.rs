@@ -39,11 +39,6 @@ impl FairQueue {
         self.leave_idle(seat.tenant, seat.key);
         self.drop_model_if_removed(seat.model);
         self.dispatch(now);
-        if let Some(model) = self.models.at_mut(seat.model)
-            && model.in_flight == 0
-        {
-            model.pace.rest();
-        }
         true
     }
 
@@ -123,16 +118,19 @@ impl FairQueue {
         }
     }
 
-    /// The churn floor, and the measured pace of the pool.
+    /// The churn floor, and the measured pace of the slots.
     fn creep(&mut self, now: Moment, seat: &Seat, cost: u64) {
         let theta = self.settings.theta_percent;
+        self.pace.finish(now, seat.started, cost);
+        if let Some(model) = self.models.at_mut(seat.model) {
+            model.pace.finish(now, seat.started, cost);
+        }
         let Some(group) = self.tenants.at(seat.tenant).map(|tenant| tenant.group) else { return };
         if let Some(cell) = self.groups.at_mut(group).and_then(|group| group.cell_mut(seat.model)) {
             cell.clock.creep(cost, theta, cell.active_weight);
         }
         if let Some(model) = self.models.at_mut(seat.model) {
             model.clock.creep(cost, theta, model.active_weight);
-            model.pace.add(now, cost);
         }
     }
 

@@ -46,6 +46,8 @@ impl FairQueue {
             resum(&mut cell.active_weight, &mut lane.counted, counted);
         }
         tenant.contends_since = contends.then(|| tenant.contends_since.unwrap_or(watch.now));
+        let counted = if present && !tenant.is_idle() { weight } else { 0 };
+        resum(&mut group.active_weight, &mut tenant.counted, counted);
     }
 
     /// The same for a group among the groups of each model.
@@ -65,6 +67,8 @@ impl FairQueue {
             relist(&mut model.groups, &mut cell.listed, listed, place, counts);
             resum(&mut model.active_weight, &mut cell.counted, counted);
         }
+        let counted = if group.active_weight > 0 { weight } else { 0 };
+        resum(&mut counts.active_weight, &mut group.counted, counted);
     }
 
     /// The ticket that is next, if any may go: among the groups with a line at an open model the one

@@ -39,7 +39,7 @@ impl FairQueue {
         let key = record.key.map(|(key, _)| key);
         let asked = Asked::of(&demand);
         let waiting = Waiting { tenant, model, key, asked, cost: 0, since: now, deadline: None };
-        self.count_grant(now, &waiting);
+        self.count_grant(record.started, &waiting);
         let Some(group) = self.tenants.at(tenant).map(|tenant| tenant.group) else { return };
         let seat = Seat {
             tenant,

@@ -29,6 +29,8 @@ pub(super) struct Tenant {
     /// One for each model it was heard of on. The first lies within the tenant: most use one model, and
     /// among many tenants each step elsewhere in memory is felt.
     pub(super) lanes: SmallVec<[Lane; 1]>,
+    /// The weight it adds to the active sum of its group; 0 = idle.
+    pub(super) counted: u32,
     /// Keys with a cap of their own that have something queued or running.
     pub(super) keys: BTreeMap<KeyId, KeyLine>,
     /// Mark of its entry in the list of idle tenants; `None` while it has work.
@@ -111,6 +113,8 @@ impl Tenant {
 pub(super) struct Lane {
     pub(super) model: Place,
     pub(super) queued: u32,
+    /// Of what is queued, in cost units, as forecast at arrival.
+    pub(super) cost: u128,
     pub(super) in_flight: u32,
     /// Tickets that no key cap holds back: those without such a key, and the head of each open key.
     pub(super) ready: BTreeSet<TicketId>,
@@ -129,6 +133,7 @@ impl Lane {
         Self {
             model,
             queued: 0,
+            cost: 0,
             in_flight: 0,
             ready: BTreeSet::new(),
             listed: None,
@@ -152,6 +157,14 @@ pub(super) struct KeyLine {
     pub(super) queues: BTreeMap<Place, KeyQueue>,
 }
 
+impl KeyLine {
+    /// Requests that wait, on all models.
+    pub(super) fn queued(&self) -> u32 {
+        let queued = self.queues.values().map(|queue| queue.waiting.len()).sum::<usize>();
+        u32::try_from(queued).unwrap_or(u32::MAX)
+    }
+}
+
 /// What a capped key has waiting for one model.
 #[derive(Debug, Default)]
 pub(super) struct KeyQueue {
@@ -172,6 +185,10 @@ pub(super) struct Group {
     /// Tenants known.
     pub(super) members: usize,
     pub(super) queued: u32,
+    /// Weights of its tenants that are active on any model.
+    pub(super) active_weight: u64,
+    /// The weight it adds to the active sum of the whole; 0 = not active.
+    pub(super) counted: u32,
     /// By place of the model.
     pub(super) cells: Vec<Option<Cell>>,
 }

@@ -13,6 +13,7 @@ mod growth;
 mod oracle;
 mod random;
 mod relations;
+mod waits;
 
 use super::*;
 use crate::ids::KeyId;

@@ -140,7 +140,7 @@ fn an_estimate_of_the_wait_follows_the_queue_and_the_measured_pace() {
     let mut queue = with_slots(1);
     let mut running = occupy(&mut queue, model(1, None));
     let d = demand(tenant(1, 100), model(1, None));
-    assert_eq!(queue.estimated_wait(at(0), &d), Some(Duration::ZERO));
+    assert_eq!(with_slots(1).estimated_wait(at(0), &d), Some(Duration::ZERO));
     for _ in 0..20 {
         queue.enqueue(at(0), d.clone()).unwrap();
     }
