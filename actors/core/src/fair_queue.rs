@@ -37,6 +37,7 @@ mod standing;
 mod state;
 mod view;
 mod wait;
+mod work;
 
 pub use check::Broken;
 pub use explain::{Bound, Standing};

@@ -59,7 +59,8 @@ impl FairQueue {
             demand.model.cost_factor,
         );
         let key = demand.key.map(|(key, _)| key);
-        Waiting { tenant, model, key, asked, cost, since: now, deadline: demand.deadline }
+        let prompt_cost = self.settings.cost(asked.prompt, 0, demand.model.cost_factor);
+        Waiting { tenant, model, key, asked, cost, prompt_cost, since: now, deadline: demand.deadline }
     }
 
     /// The output forecast of a request.
@@ -122,7 +123,7 @@ impl FairQueue {
         tenant.queued.cost = tenant.queued.cost.saturating_add(u128::from(waiting.cost));
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_add(1);
-            lane.cost = lane.cost.saturating_add(u128::from(waiting.cost));
+            lane.work.add(waiting);
             if waiting.key.is_none() {
                 lane.ready.insert(ticket);
             }

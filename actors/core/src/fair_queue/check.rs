@@ -1,6 +1,7 @@
 //! The invariants, recomputed from the plain facts. For tests, and for the shell after a resume.
 
 use super::state::{Model, Tenant, Ticket};
+use super::work::Work;
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +34,9 @@ pub enum Broken {
 struct Sums {
     in_flight: BTreeMap<Place, u32>,
     queued: BTreeMap<Place, u32>,
-    /// Forecast of what waits, by model.
-    cost: BTreeMap<Place, u128>,
+    /// What waits, by model, and its forecast.
+    work: BTreeMap<Place, Work>,
+    cost: u128,
     keys: BTreeMap<KeyId, u32>,
 }
 
@@ -64,7 +66,8 @@ impl FairQueue {
                 Ticket::Waiting(waiting) => {
                     let sum = sums.entry(waiting.tenant).or_default();
                     add(&mut sum.queued, waiting.model);
-                    *sum.cost.entry(waiting.model).or_default() += u128::from(waiting.cost);
+                    sum.work.entry(waiting.model).or_default().add(waiting);
+                    sum.cost = sum.cost.saturating_add(u128::from(waiting.cost));
                 }
                 Ticket::Seated(seat) => {
                     let sum = sums.entry(seat.tenant).or_default();
@@ -82,7 +85,7 @@ impl FairQueue {
         let group = self.groups.at(tenant.group).ok_or(Broken::Line)?;
         holds(tenant.in_flight == sums.in_flight.values().sum(), Broken::InFlight)?;
         holds(tenant.queued.count == sums.queued.values().sum(), Broken::Queued)?;
-        holds(tenant.queued.cost == sums.cost.values().sum(), Broken::Queued)?;
+        holds(tenant.queued.cost == sums.cost, Broken::Queued)?;
         let active = if tenant.is_idle() { 0 } else { tenant.plan.weight.get() };
         holds(tenant.counted == active, Broken::ActiveWeight)?;
         holds(tenant.account.tag >= tenant.account.floor, Broken::Floor)?;
@@ -95,8 +98,8 @@ impl FairQueue {
             let count = |map: &BTreeMap<Place, u32>| map.get(&lane.model).copied().unwrap_or_default();
             holds(lane.in_flight == count(&sums.in_flight), Broken::InFlight)?;
             holds(lane.queued == count(&sums.queued), Broken::Queued)?;
-            let cost = sums.cost.get(&lane.model).copied().unwrap_or_default();
-            holds(lane.cost == cost, Broken::Queued)?;
+            let work = sums.work.get(&lane.model).copied().unwrap_or_default();
+            holds(lane.work == work, Broken::Queued)?;
             holds(lane.ready == self.ready(tenant, lane.model), Broken::Lane)?;
             let listed = (!lane.ready.is_empty() && !tenant.blocked())
                 .then_some((tenant.account.tag, tenant.activation));

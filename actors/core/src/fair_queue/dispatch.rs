@@ -120,7 +120,7 @@ impl FairQueue {
         tenant.queued.cost = tenant.queued.cost.saturating_sub(u128::from(waiting.cost));
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_sub(1);
-            lane.cost = lane.cost.saturating_sub(u128::from(waiting.cost));
+            lane.work.remove(waiting);
             if waiting.key.is_none() {
                 lane.ready.remove(&ticket);
             }

@@ -34,6 +34,7 @@ impl FairQueue {
         self.learn(now, &seat, spent);
         self.correct(&seat, cost);
         self.creep(now, &seat, cost);
+        self.pace(now, &seat, cost);
         self.count_release(&seat);
         self.refresh(seat.tenant);
         self.leave_idle(seat.tenant, seat.key);
@@ -118,13 +119,17 @@ impl FairQueue {
         }
     }
 
-    /// The churn floor, and the measured pace of the slots.
-    fn creep(&mut self, now: Moment, seat: &Seat, cost: u64) {
-        let theta = self.settings.theta_percent;
+    /// The measured pace of the slots, of all and of the pool.
+    fn pace(&mut self, now: Moment, seat: &Seat, cost: u64) {
         self.pace.finish(now, seat.started, cost);
         if let Some(model) = self.models.at_mut(seat.model) {
             model.pace.finish(now, seat.started, cost);
         }
+    }
+
+    /// The churn floor.
+    fn creep(&mut self, now: Moment, seat: &Seat, cost: u64) {
+        let theta = self.settings.theta_percent;
         let Some(group) = self.tenants.at(seat.tenant).map(|tenant| tenant.group) else { return };
         if let Some(cell) = self.groups.at_mut(group).and_then(|group| group.cell_mut(seat.model)) {
             cell.clock.creep(cost, theta, cell.active_weight);

@@ -38,7 +38,8 @@ impl FairQueue {
         let (tenant, model) = self.meet(now, &demand);
         let key = record.key.map(|(key, _)| key);
         let asked = Asked::of(&demand);
-        let waiting = Waiting { tenant, model, key, asked, cost: 0, since: now, deadline: None };
+        let waiting =
+            Waiting { tenant, model, key, asked, cost: 0, prompt_cost: 0, since: now, deadline: None };
         self.count_grant(record.started, &waiting);
         let Some(group) = self.tenants.at(tenant).map(|tenant| tenant.group) else { return };
         let seat = Seat {

@@ -24,7 +24,7 @@ pub struct Standing {
     pub actual_ppm: u32,
     /// How long its oldest waiting request has waited.
     pub oldest_wait: Option<Duration>,
-    /// How long a new request would wait for a model that has room; `None` while nothing was measured.
+    /// How long a new request of the key would wait for a model that has room; `None` while nothing was measured.
     pub estimated_wait: Option<Duration>,
     /// Running and waiting requests of the key that was asked for, if it has a cap.
     pub key: Option<(u32, u32)>,
@@ -54,9 +54,9 @@ impl FairQueue {
             entitled_ppm: self.entitled_ppm(plan, tenant),
             actual_ppm: millionths(in_flight.into(), self.counts.in_flight.into()),
             oldest_wait: tenant.and_then(|tenant| self.oldest_wait(now, tenant)),
-            estimated_wait: self.wait_on(now, tenant, None),
+            estimated_wait: self.wait_on(now, tenant, None, key),
             key: key.and_then(|key| key_of(tenant?, key)),
-            models: tenant.map(|tenant| self.on_models(now, tenant)).unwrap_or_default(),
+            models: tenant.map(|tenant| self.on_models(now, tenant, key)).unwrap_or_default(),
         }
     }
 
@@ -84,21 +84,27 @@ impl FairQueue {
         }
     }
 
-    fn wait_on(&self, now: Moment, tenant: Option<&Tenant>, model: Option<Place>) -> Option<Duration> {
+    fn wait_on(
+        &self,
+        now: Moment,
+        tenant: Option<&Tenant>,
+        model: Option<Place>,
+        key: Option<KeyId>,
+    ) -> Option<Duration> {
         match tenant {
-            Some(tenant) => self.wait_of(now, &Waiter { tenant, model, key: None, cost: 0 }),
+            Some(tenant) => self.wait_of(now, &Waiter { tenant, model, key, cost: 0 }),
             None => self.stranger_wait(now, model),
         }
     }
 
-    fn on_models(&self, now: Moment, tenant: &Tenant) -> Vec<ModelStanding> {
+    fn on_models(&self, now: Moment, tenant: &Tenant, key: Option<KeyId>) -> Vec<ModelStanding> {
         let active = tenant.lanes.iter().filter(|lane| lane.is_active());
         let standing = active.filter_map(|lane| {
             Some(ModelStanding {
                 id: self.models.at(lane.model)?.plan.id,
                 in_flight: lane.in_flight,
                 queued: lane.queued,
-                estimated_wait: self.wait_on(now, Some(tenant), Some(lane.model)),
+                estimated_wait: self.wait_on(now, Some(tenant), Some(lane.model), key),
             })
         });
         let mut models: Vec<ModelStanding> = standing.collect();

@@ -6,6 +6,7 @@ use super::cost::{Asked, Average};
 use super::pace::Pace;
 use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
 use super::recent::Recent;
+use super::work::Work;
 use crate::ids::{GroupId, KeyId};
 use crate::moment::Moment;
 use crate::units::CostFactor;
@@ -113,8 +114,8 @@ impl Tenant {
 pub(super) struct Lane {
     pub(super) model: Place,
     pub(super) queued: u32,
-    /// Of what is queued, in cost units, as forecast at arrival.
-    pub(super) cost: u128,
+    /// What is queued.
+    pub(super) work: Work,
     pub(super) in_flight: u32,
     /// Tickets that no key cap holds back: those without such a key, and the head of each open key.
     pub(super) ready: BTreeSet<TicketId>,
@@ -133,7 +134,7 @@ impl Lane {
         Self {
             model,
             queued: 0,
-            cost: 0,
+            work: Work::default(),
             in_flight: 0,
             ready: BTreeSet::new(),
             listed: None,
@@ -269,6 +270,8 @@ pub(super) struct Waiting {
     pub(super) asked: Asked,
     /// What it adds to the tenant's queued cost.
     pub(super) cost: u64,
+    /// The part of it that is the prompt.
+    pub(super) prompt_cost: u64,
     pub(super) since: Moment,
     pub(super) deadline: Option<Moment>,
 }

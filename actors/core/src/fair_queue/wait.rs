@@ -58,6 +58,12 @@ impl FairQueue {
         self.wait_of(now, &Waiter { tenant: self.tenants.at(place)?, model, key, cost })
     }
 
+    /// When this demand may come again, if its wait would not be over at `by`; 1 ..= 60 s.
+    pub fn too_long(&self, now: Moment, demand: &Demand, by: Moment) -> Option<Duration> {
+        let wait = self.estimated_wait(now, demand)?;
+        (now + wait > by).then(|| wait.clamp(SHORTEST, LONGEST))
+    }
+
     /// A tenant with nothing queued and no debts is near the front.
     pub(super) fn stranger_wait(&self, now: Moment, model: Option<Place>) -> Option<Duration> {
         let pool = model.and_then(|model| self.models.at(model)).filter(|pool| !pool.open());
@@ -73,7 +79,7 @@ impl FairQueue {
         for shared in self.closed(waiter, group).into_iter().flatten() {
             micros = micros.max(shared.turn(now, waiter, group)?);
         }
-        for (work, own) in capped(waiter).into_iter().flatten() {
+        for (work, own) in self.capped(waiter).into_iter().flatten() {
             let own = own.max(1);
             let drained = self.pace.micros_of(now, work)? / u128::from(own);
             micros = micros.max(drained).max(next_slot(now, &self.pace, own)?);
@@ -98,7 +104,7 @@ impl FairQueue {
             for shared in self.closed(&waiter, group).into_iter().flatten() {
                 micros = micros.max(shared.drained(now, shared.work, tenant, group)?);
             }
-            for (work, own) in capped(&waiter).into_iter().flatten() {
+            for (work, own) in self.capped(&waiter).into_iter().flatten() {
                 micros = micros.max(self.pace.micros_of(now, work)? / u128::from(own.max(1)));
             }
             Some(micros)
@@ -129,7 +135,7 @@ impl FairQueue {
                 in_flight: self.counts.in_flight,
                 active: group.active_weight,
                 active_groups: self.counts.active_weight,
-                work: tenant.lanes.iter().filter(open).map(|lane| lane.cost).sum(),
+                work: tenant.lanes.iter().filter(open).map(|lane| self.work_of(lane)).sum(),
                 own: tenant.in_flight,
                 clock,
                 group_clock,
@@ -140,12 +146,32 @@ impl FairQueue {
             in_flight: pool.in_flight,
             active: group.cell(place).map_or(0, |cell| cell.active_weight),
             active_groups: pool.active_weight,
-            work: tenant.lane(place).map_or(0, |lane| lane.cost),
+            work: tenant.lane(place).map_or(0, |lane| self.work_of(lane)),
             own: tenant.lane(place).map_or(0, |lane| lane.in_flight),
             clock: group.clock(place),
             group_clock: pool.clock.now(),
         });
         [whole, pool]
+    }
+
+    /// The caps of the tenant and of the key that are reached: what waits behind them, and how many run.
+    fn capped(&self, waiter: &Waiter<'_>) -> [Option<(u128, u32)>; 2] {
+        let Waiter { tenant, key, .. } = *waiter;
+        let work = || tenant.lanes.iter().map(|lane| self.work_of(lane)).sum::<u128>();
+        let line = key.and_then(|key| tenant.keys.get(&key)).filter(|line| line.in_flight >= line.cap);
+        [
+            tenant.blocked().then(|| (work(), tenant.in_flight)),
+            line.map(|line| {
+                let each = work().checked_div(tenant.queued.count.into()).unwrap_or_default();
+                (each.saturating_mul(line.queued().into()), line.in_flight)
+            }),
+        ]
+    }
+
+    /// What a tenant has waiting on a model, in cost units.
+    fn work_of(&self, lane: &Lane) -> u128 {
+        let Some(model) = self.models.at(lane.model) else { return 0 };
+        lane.work.cost(&self.settings, model.plan.cost_factor, lane.average.or(model.average))
     }
 }
 
@@ -173,20 +199,6 @@ impl Shared<'_> {
         };
         Some(entitled.min(held).max(next_slot(now, self.pace, self.in_flight)?))
     }
-}
-
-/// The caps of the tenant and of the key that are reached: what waits behind them, and how many run.
-fn capped(waiter: &Waiter<'_>) -> [Option<(u128, u32)>; 2] {
-    let Waiter { tenant, key, .. } = *waiter;
-    let queued = &tenant.queued;
-    let line = key.and_then(|key| tenant.keys.get(&key)).filter(|line| line.in_flight >= line.cap);
-    [
-        tenant.blocked().then_some((queued.cost, tenant.in_flight)),
-        line.map(|line| {
-            let each = queued.cost.checked_div(u128::from(queued.count)).unwrap_or_default();
-            (each.saturating_mul(u128::from(line.queued())), line.in_flight)
-        }),
-    ]
 }
 
 /// How far a tag is ahead of its clock, in cost units, less half a request: on average that much of the

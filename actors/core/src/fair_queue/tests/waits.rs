@@ -113,6 +113,17 @@ fn a_pool_that_was_half_empty_is_not_taken_for_a_slow_one() {
 }
 
 #[test]
+fn what_came_before_anything_was_known_is_not_taken_for_as_long_as_it_was_forecast() {
+    let mut pool = Pool::new(2, 1000);
+    // Forecast with 256 tokens, answered with 100.
+    let unbounded = Demand { max_output_tokens: None, ..demand(tenant(1, 100), model(1, None)) };
+    (0..12).for_each(|_| _ = pool.ask(&unbounded));
+    pool.steps(2);
+    let wait = pool.estimate(&unbounded);
+    assert!((4.0..=4.5).contains(&wait), "8 wait, 2 run: {wait}");
+}
+
+#[test]
 fn an_upstream_that_hangs_is_seen_before_anything_finishes() {
     let mut pool = Pool::new(1, 1000);
     (0..12).for_each(|_| _ = pool.ask(&demand(tenant(1, 100), model(1, None))));
