@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod data;
 pub mod health;
+pub mod limits;
 pub mod models;
 pub mod root_span;

@@ -12,6 +12,8 @@ pub enum DataRoute<'a> {
     Models,
     /// `GET /v1/models/{name}`; the name as it stands in the path.
     OneModel(&'a str),
+    /// `GET /v1/limits`.
+    Limits,
     /// `GET /health`.
     Health,
     /// `GET /ready`.
@@ -26,6 +28,7 @@ impl<'a> DataRoute<'a> {
             "/health" => Self::Health,
             "/ready" => Self::Ready,
             "/v1/models" => Self::Models,
+            "/v1/limits" => Self::Limits,
             _ => match (Route::of(path), path.strip_prefix("/v1/models/")) {
                 (Some(route), _) => Self::Model(route),
                 (None, Some(name)) if !name.is_empty() => Self::OneModel(name),
@@ -38,7 +41,7 @@ impl<'a> DataRoute<'a> {
     pub const fn method(&self) -> Option<&'static str> {
         match self {
             Self::Model(_) => Some("POST"),
-            Self::Models | Self::OneModel(_) | Self::Health | Self::Ready => Some("GET"),
+            Self::Models | Self::OneModel(_) | Self::Limits | Self::Health | Self::Ready => Some("GET"),
             Self::Unknown => None,
         }
     }
@@ -51,6 +54,7 @@ mod tests {
     #[test]
     fn only_exact_paths_are_known() {
         assert_eq!(DataRoute::of("/v1/chat/completions"), DataRoute::Model(Route::ChatCompletions));
+        assert_eq!(DataRoute::of("/v1/limits"), DataRoute::Limits);
         assert_eq!(DataRoute::of("/v1/models/org/name"), DataRoute::OneModel("org/name"));
         for path in [
             "/",
@@ -70,6 +74,7 @@ mod tests {
             "/v1/audio/a/b",
             "/v1/audio/..",
             "/v1/models/",
+            "/v1/limits/",
             "/v1/files",
             "/metrics",
             "/api/v1/models",

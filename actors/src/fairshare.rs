@@ -10,7 +10,10 @@ use crate::clock::Clock;
 use crate::guards::{Seat, WaitPlace};
 use crate::supervise::{Crash, Supervised, Undelivered};
 use actix::Arbiter;
-use obleth_core::fair_queue::{Demand, Dump, Fairness, ModelRow, Picture, Refusal, Settings, Standing};
+use obleth_core::fair_queue::{
+    Demand, Dump, Fairness, ModelRow, Picture, Position, Refusal, Settings, Standing, TenantPlan,
+};
+use obleth_core::ids::KeyId;
 use obleth_core::moment::Moment;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -52,6 +55,8 @@ pub enum NoSeat {
     Overloaded,
     /// A contained fault; the same request would pass now.
     Restarting,
+    /// The wait would be longer than the client has.
+    Unreachable { retry_after: Duration },
 }
 
 /// How handlers reach the scheduler.
@@ -79,11 +84,17 @@ impl Fairshare {
     /// A seat for `demand`: at once if a slot is free and nobody waits, else in its turn. Dropping the future
     /// leaves the queue.
     pub async fn admit(&self, demand: Demand) -> Result<Seat, NoSeat> {
-        self.admit_told(demand, None).await
+        self.admit_by(demand, None, None).await
     }
 
-    /// The same; `telling` hears what the request meets.
-    pub async fn admit_told(&self, demand: Demand, telling: Option<&Telling>) -> Result<Seat, NoSeat> {
+    /// The same for a client that has only until `by`: refused at once when the estimated wait is longer.
+    /// `telling` hears what the request meets.
+    pub async fn admit_by(
+        &self,
+        demand: Demand,
+        by: Option<Moment>,
+        telling: Option<&Telling>,
+    ) -> Result<Seat, NoSeat> {
         let give_up = demand.deadline.map(|at| self.clock.instant(at) + SLACK);
         loop {
             let approach = match self.desk.try_seat(&demand) {
@@ -94,6 +105,9 @@ impl Fairshare {
                 Ok(Try::Approach(approach)) => approach,
                 Err(Contained(_)) => return Err(NoSeat::Restarting),
             };
+            if let Some(retry_after) = by.and_then(|by| self.desk.too_long(&demand, by)) {
+                return Err(NoSeat::Unreachable { retry_after });
+            }
             let story = telling.map(Telling::share);
             if let Some(answer) = self.wait(demand.clone(), approach, give_up, story).await {
                 if let (Ok(seat), Some(telling)) = (&answer, telling) {
@@ -156,10 +170,10 @@ impl Fairshare {
     }
 
     /// What is told of the last request of this id, and where it stands if it waits.
-    pub fn explain(&self, request_id: &str) -> Result<(Found, Option<Standing>), Untold> {
+    pub fn explain(&self, request_id: &str) -> Result<(Found, Option<Position>), Untold> {
         let found = self.trail.find(request_id)?;
-        let standing = found.waiting().and_then(|ticket| self.desk.standing_at(ticket));
-        Ok((found, standing))
+        let position = found.waiting().and_then(|ticket| self.desk.position_at(ticket));
+        Ok((found, position))
     }
 
     /// The queue for the live view, copied in pieces. `None` after a contained fault.
@@ -199,6 +213,11 @@ impl Fairshare {
     /// The whole state of the queue, for tests. `None` after a contained fault.
     pub fn dump(&self) -> Option<Dump> {
         self.desk.dump()
+    }
+
+    /// Where a tenant stands, and its key if that has a cap. `None` after a contained fault.
+    pub fn standing(&self, tenant: &TenantPlan, key: Option<KeyId>) -> Option<Standing> {
+        self.desk.standing(tenant, key)
     }
 
     /// Requests that hold a seat.

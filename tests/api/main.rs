@@ -19,6 +19,7 @@ mod fairness;
 mod headers;
 mod identity;
 mod leaving;
+mod limits;
 mod live_changes;
 mod load;
 mod management;

@@ -40,7 +40,7 @@ mod wait;
 mod work;
 
 pub use check::Broken;
-pub use explain::{Bound, Standing};
+pub use explain::{Bound, Position};
 pub use fairness::{Fairness, Weights, tokens_a_weight};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{

@@ -8,11 +8,15 @@ use super::story::Story;
 use crate::cell::{Cell, Contained};
 use crate::clock::Clock;
 use crate::guards::Seat;
-use obleth_core::fair_queue::{Demand, Dump, ModelRow, Picture, Settings, Spent, Standing, TicketId};
+use obleth_core::fair_queue::{
+    Demand, Dump, ModelRow, Picture, Position, Settings, Spent, Standing, TenantPlan, TicketId,
+};
+use obleth_core::ids::KeyId;
 use obleth_core::moment::Moment;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Tenants and groups copied while the lock is held once: some tens of microseconds.
 const PIECE: usize = 512;
@@ -86,10 +90,10 @@ impl Desk {
             let Some(waiter) = waiter.take().filter(|waiter| !waiter.reply.is_closed()) else {
                 return Answers::new();
             };
-            let standing = story.map(|_| floor.queue.standing_of(&demand));
+            let position = story.map(|_| floor.queue.position_of(&demand));
             let outcome = floor.queue.enqueue(now, demand);
             if let Some(story) = story {
-                story.queued(standing, outcome.ok());
+                story.queued(position, outcome.ok());
             }
             match outcome {
                 Ok(ticket) => {
@@ -224,13 +228,24 @@ impl Desk {
         self.cell.with(|floor| floor.queue.model_rows()).unwrap_or_default()
     }
 
-    pub(super) fn standing_at(&self, ticket: TicketId) -> Option<Standing> {
-        self.cell.with(|floor| floor.queue.standing_at(ticket)).ok().flatten()
+    pub(super) fn position_at(&self, ticket: TicketId) -> Option<Position> {
+        self.cell.with(|floor| floor.queue.position_at(ticket)).ok().flatten()
     }
 
     /// Slots, requests that hold one, requests that wait.
     pub(super) fn load(&self) -> Option<(u32, u32, u32)> {
         self.cell.with(|floor| floor.load()).ok()
+    }
+
+    /// When `demand` may come again, if its wait would not be over at `by`.
+    pub(super) fn too_long(&self, demand: &Demand, by: Moment) -> Option<Duration> {
+        let now = self.clock.now();
+        self.cell.with(|floor| floor.queue.too_long(now, demand, by)).ok().flatten()
+    }
+
+    pub(super) fn standing(&self, tenant: &TenantPlan, key: Option<KeyId>) -> Option<Standing> {
+        let now = self.clock.now();
+        self.cell.with(|floor| floor.queue.standing(now, tenant, key)).ok()
     }
 
     pub(super) fn in_flight(&self) -> u32 {

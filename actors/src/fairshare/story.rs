@@ -6,7 +6,7 @@
 
 use crate::clock::unix_micros;
 use crate::guards::Seat;
-use obleth_core::fair_queue::{Standing, TicketId};
+use obleth_core::fair_queue::{Position, TicketId};
 use obleth_core::ids::{ModelId, TenantId};
 use obleth_core::moment::Moment;
 use parking_lot::Mutex;
@@ -43,7 +43,7 @@ pub struct About {
 pub struct Told {
     ticket: Option<TicketId>,
     /// Where it stood when it came to the queue; `None` when it was seated at once.
-    pub standing: Option<Standing>,
+    pub position: Option<Position>,
     pub seated: Option<Seated>,
     pub end: Option<(Moment, End)>,
 }
@@ -71,11 +71,11 @@ pub struct End {
 
 impl Story {
     /// It is in the queue, or was refused there.
-    pub(super) fn queued(&self, standing: Option<Standing>, ticket: Option<TicketId>) {
+    pub(super) fn queued(&self, position: Option<Position>, ticket: Option<TicketId>) {
         let mut told = self.told.lock();
         told.ticket = ticket;
         // A request that is offered again after a fault keeps what it met first.
-        told.standing = told.standing.or(standing);
+        told.position = told.position.or(position);
     }
 }
 

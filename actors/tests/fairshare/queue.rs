@@ -146,3 +146,31 @@ fn a_request_whose_deadline_has_passed_before_it_queues_is_refused_at_once() {
         assert_empty(&fairshare);
     });
 }
+
+#[test]
+fn a_wait_that_would_be_too_long_is_refused_without_a_place_in_the_queue() {
+    paused(|arbiter| async move {
+        let fairshare = fairshare(&arbiter, 1).await;
+        let clock = Clock::start();
+        let by = |seconds| Some(clock.now() + Duration::from_secs(seconds));
+        let seat = fairshare.admit_by(demand(1), by(1), None).await.unwrap();
+        // Nothing was measured: nobody is refused by a guess.
+        let second = fairshare.clone();
+        let second = tokio::task::spawn_local(async move { second.admit(demand(1)).await });
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        seat.settle(Spent::Tokens { prompt: 10, output: 10 });
+        let held = second.await.unwrap().unwrap();
+        let third = waiter(&fairshare, demand(1)).await;
+        let refused =
+            fairshare.admit_by(demand(1), by(11), None).now_or_never().expect("at once").unwrap_err();
+        let NoSeat::Unreachable { retry_after } = refused else { panic!("{refused:?}") };
+        assert!((12..=20).contains(&retry_after.as_secs()), "{retry_after:?}");
+        assert_eq!((queued(&fairshare), fairshare.mailbox_depth()), (1, 0));
+        assert!(fairshare.admit_by(demand(1), by(25), None).now_or_never().is_none(), "time enough to queue");
+        drop(held);
+        drop(third.await.unwrap().unwrap());
+        settle().await;
+        assert_empty(&fairshare);
+    });
+}

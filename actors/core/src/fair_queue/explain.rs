@@ -23,7 +23,7 @@ pub enum Bound {
 
 /// Where a request stands. Shares are those on its own model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Position {
     /// Requests of its own tenant that came before it and wait.
     pub ahead_of_tenant: u32,
     /// Requests of all tenants that wait, its own tenant's included and itself not.
@@ -49,7 +49,7 @@ struct Asker<'a> {
 
 impl FairQueue {
     /// Where a request that arrives now would stand.
-    pub fn standing_of(&self, demand: &Demand) -> Standing {
+    pub fn position_of(&self, demand: &Demand) -> Position {
         let tenant = self.tenants.find(&demand.tenant.id);
         let place = self.models.place(&demand.model.id);
         let model = place.and_then(|place| Some((place, self.models.at(place)?)));
@@ -65,11 +65,11 @@ impl FairQueue {
             group_weight: demand.tenant.group.weight.get().into(),
         };
         let ahead = tenant.map_or(0, |tenant| tenant.queued.count);
-        self.standing(&asker, ahead, self.counts.queued)
+        self.position(&asker, ahead, self.counts.queued)
     }
 
     /// Where a waiting request stands now; `None` when it does not wait.
-    pub fn standing_at(&self, ticket: TicketId) -> Option<Standing> {
+    pub fn position_at(&self, ticket: TicketId) -> Option<Position> {
         let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return None };
         let tenant = self.tenants.at(waiting.tenant)?;
         let group = self.groups.at(tenant.group)?;
@@ -87,15 +87,15 @@ impl FairQueue {
         };
         let ahead = tenant.waiting(None).range(..ticket).count();
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        Some(self.standing(&asker, ahead, self.counts.queued.saturating_sub(1)))
+        Some(self.position(&asker, ahead, self.counts.queued.saturating_sub(1)))
     }
 
-    fn standing(&self, asker: &Asker<'_>, ahead: u32, others: u32) -> Standing {
+    fn position(&self, asker: &Asker<'_>, ahead: u32, others: u32) -> Position {
         let lane = asker.model.and_then(|(place, _)| asker.tenant?.lane(place));
         let step = self.watch.step;
         let own = lane.map_or(0, |lane| lane.recent.sum(step));
         let all = asker.model.map_or(0, |(_, model)| model.recent.sum(step));
-        Standing {
+        Position {
             ahead_of_tenant: ahead,
             others_waiting: others,
             bound: self.bound(asker),

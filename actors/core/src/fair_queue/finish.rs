@@ -33,7 +33,7 @@ impl FairQueue {
         self.note_outcome(&seat, spent, cost);
         self.learn(now, &seat, spent);
         self.correct(&seat, cost);
-        self.creep(now, &seat, cost);
+        self.creep(&seat, cost);
         self.pace(now, &seat, cost);
         self.count_release(&seat);
         self.refresh(seat.tenant);
@@ -128,7 +128,7 @@ impl FairQueue {
     }
 
     /// The churn floor.
-    fn creep(&mut self, now: Moment, seat: &Seat, cost: u64) {
+    fn creep(&mut self, seat: &Seat, cost: u64) {
         let theta = self.settings.theta_percent;
         let Some(group) = self.tenants.at(seat.tenant).map(|tenant| tenant.group) else { return };
         if let Some(cell) = self.groups.at_mut(group).and_then(|group| group.cell_mut(seat.model)) {

@@ -3,7 +3,7 @@
 use super::{Number, rfc3339};
 use crate::error::{Code, Fault};
 use obleth_actors::fairshare::story::{End, Found, Told, Untold};
-use obleth_core::fair_queue::{Bound, Standing};
+use obleth_core::fair_queue::{Bound, Position};
 use obleth_core::ids::TenantId;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Registry;
@@ -24,16 +24,16 @@ pub(super) struct ExplainView {
     arrived_at: String,
     waited_ms: u64,
     /// Where it stood when it came to the queue; null when it was seated at once.
-    at_arrival: Option<StandingView>,
+    at_arrival: Option<PositionView>,
     /// Where it stands; null when it does not wait.
-    now: Option<StandingView>,
+    now: Option<PositionView>,
     forecast: Option<ForecastView>,
     actual: Option<ActualView>,
     end: Option<EndView>,
 }
 
 #[derive(Serialize)]
-struct StandingView {
+struct PositionView {
     ahead_of_tenant: u32,
     others_waiting: u32,
     /// `slots`, `model_cap`, `tenant_cap`, `key_cap` or `none`.
@@ -77,7 +77,7 @@ pub(super) fn untold(untold: Untold) -> Fault {
 /// The view of what was found.
 pub(super) fn view(
     found: &Found,
-    standing: Option<Standing>,
+    position: Option<Position>,
     now: Moment,
     records: &Registry,
 ) -> ExplainView {
@@ -94,8 +94,8 @@ pub(super) fn view(
         model: records.model(about.model).map(|model| Arc::clone(&model.name)),
         arrived_at: rfc3339(about.unix_micros),
         waited_ms: u64::try_from(found.waited(now).as_millis()).unwrap_or(u64::MAX),
-        at_arrival: told.standing.map(standing_view),
-        now: standing.map(standing_view),
+        at_arrival: told.position.map(position_view),
+        now: position.map(position_view),
         forecast: told.seated.map(|seated| ForecastView {
             input_tokens: about.prompt_tokens,
             output_tokens: seated.forecast_tokens,
@@ -117,18 +117,18 @@ fn state(told: &Told) -> &'static str {
     }
 }
 
-fn standing_view(standing: Standing) -> StandingView {
-    StandingView {
-        ahead_of_tenant: standing.ahead_of_tenant,
-        others_waiting: standing.others_waiting,
-        bound_by: match standing.bound {
+fn position_view(position: Position) -> PositionView {
+    PositionView {
+        ahead_of_tenant: position.ahead_of_tenant,
+        others_waiting: position.others_waiting,
+        bound_by: match position.bound {
             Bound::None => "none",
             Bound::Slots => "slots",
             Bound::ModelCap => "model_cap",
             Bound::TenantCap => "tenant_cap",
             Bound::KeyCap => "key_cap",
         },
-        entitled_share: Number(standing.entitled),
-        actual_share: Number(standing.actual),
+        entitled_share: Number(position.entitled),
+        actual_share: Number(position.actual),
     }
 }

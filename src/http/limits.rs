@@ -1,0 +1,118 @@
+//! `GET /v1/limits`: what the calling key may do now, and where its tenant stands in the queue.
+
+use crate::app::Worker;
+use crate::error::{Code, Fault, X_REQUEST_ID};
+use crate::pipeline::{Caller, authenticate, request_id_of};
+use actix_web::{HttpRequest, HttpResponse};
+use obleth_actors::clock::unix_micros;
+use obleth_core::fair_queue::Standing;
+use obleth_core::registry::Registry;
+use serde::Serialize;
+use std::time::Duration;
+use uuid::Uuid;
+
+#[derive(Serialize)]
+struct View<'a> {
+    tenant: TenantView<'a>,
+    entitled_share: f64,
+    actual_share: f64,
+    in_flight: u32,
+    max_in_flight: Option<u32>,
+    queued: u32,
+    max_queued: u32,
+    oldest_wait_ms: Option<u64>,
+    estimated_wait_ms: Option<u64>,
+    key: KeyView,
+    models: Vec<ModelView<'a>>,
+}
+
+#[derive(Serialize)]
+struct TenantView<'a> {
+    id: Uuid,
+    name: &'a str,
+    weight: u32,
+    group: &'a str,
+}
+
+#[derive(Serialize)]
+struct KeyView {
+    id: Uuid,
+    max_in_flight: Option<u32>,
+    /// Counted only for a key with a cap.
+    in_flight: Option<u32>,
+    queued: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct ModelView<'a> {
+    model: &'a str,
+    in_flight: u32,
+    queued: u32,
+    estimated_wait_ms: Option<u64>,
+}
+
+/// Limits and standing of the caller.
+pub fn limits(worker: &Worker, request: &HttpRequest) -> HttpResponse {
+    let request_id = request_id_of(request.headers());
+    match read(worker, request, &request_id) {
+        Ok(answer) => answer,
+        Err(fault) => fault.respond(&request_id),
+    }
+}
+
+fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<HttpResponse, Fault> {
+    let gateway = &worker.gateway;
+    let caller = authenticate(gateway, request.headers(), unix_micros())?;
+    let registry = gateway.registry.load();
+    let restarted = || Fault::new(Code::Restarting, "the scheduler was restarted after a fault");
+    let plan = gateway.settings.plans.tenant(&registry, &caller.tenant).ok_or_else(restarted)?;
+    let standing = gateway.handles.fairshare.standing(&plan, Some(caller.key.id)).ok_or_else(restarted)?;
+    let view = View::of(&registry, &caller, &standing);
+    Ok(HttpResponse::Ok().insert_header((X_REQUEST_ID, request_id)).json(view))
+}
+
+impl<'a> View<'a> {
+    fn of(registry: &'a Registry, caller: &'a Caller, standing: &Standing) -> Self {
+        let Caller { tenant, key } = caller;
+        let capped = key.max_in_flight.map(|_| standing.key.unwrap_or_default());
+        let models = standing.models.iter().filter_map(|on| {
+            Some(ModelView {
+                model: &registry.model(on.id)?.name,
+                in_flight: on.in_flight,
+                queued: on.queued,
+                estimated_wait_ms: on.estimated_wait.map(millis),
+            })
+        });
+        Self {
+            tenant: TenantView {
+                id: tenant.id.0,
+                name: &tenant.name,
+                weight: tenant.weight.get(),
+                group: registry.group(tenant.group).map_or("", |group| &group.name),
+            },
+            entitled_share: share(standing.entitled_ppm),
+            actual_share: share(standing.actual_ppm),
+            in_flight: standing.in_flight,
+            max_in_flight: tenant.max_in_flight,
+            queued: standing.queued,
+            max_queued: standing.max_queued,
+            oldest_wait_ms: standing.oldest_wait.map(millis),
+            estimated_wait_ms: standing.estimated_wait.map(millis),
+            key: KeyView {
+                id: key.id.0,
+                max_in_flight: key.max_in_flight,
+                in_flight: capped.map(|(in_flight, _)| in_flight),
+                queued: capped.map(|(_, queued)| queued),
+            },
+            models: models.collect(),
+        }
+    }
+}
+
+fn share(millionths: u32) -> f64 {
+    f64::from(millionths) / 1e6
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
