@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     pub max_buffered_bytes: usize,
     pub admission_timeout: Duration,
+    /// Pause between two comments on a stream that waits; `None` = none are sent.
+    pub ping_every: Option<Duration>,
     pub plans: Plans,
     pub pepper: Option<Pepper>,
     pub admin_token: SecretString,
@@ -45,6 +47,7 @@ impl Settings {
             max_body_bytes: config.listen.max_body_bytes,
             max_buffered_bytes: config.listen.max_buffered_bytes,
             admission_timeout: config.admission.timeout,
+            ping_every: config.admission.ping_every,
             plans: Plans { default_model_max_in_flight: config.admission.default_model_max_in_flight },
             pepper: config.data.pepper.clone(),
             admin_token: config.listen.admin_token.clone(),

@@ -1,8 +1,11 @@
 //! Every refusal and failure of the gateway: one line an error code, and the one place that renders them.
 
+use crate::wire::Route;
+use crate::wire::failure::{Failure, Position, Source};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::Bytes;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -63,6 +66,7 @@ codes! {
     UpstreamTruncated = 502 "upstream_truncated" "upstream_error";
     UpstreamAuth = 502 "upstream_auth" "upstream_error";
     AdmissionTimeout = 503 "admission_timeout" "overloaded_error";
+    DeadlineUnreachable = 503 "deadline_unreachable" "overloaded_error";
     Overloaded = 503 "overloaded" "overloaded_error";
     Restarting = 503 "restarting" "server_error";
     Draining = 503 "draining" "server_error";
@@ -116,6 +120,19 @@ impl Fault {
             answer.force_close();
         }
         answer.json(Envelope { error: self.detail(request_id) })
+    }
+
+    /// The error as the last event of a stream on `route`.
+    pub fn event(&self, route: Route, at: Position, request_id: &str) -> Bytes {
+        let failure = Failure {
+            code: self.code.name(),
+            kind: self.code.kind(),
+            message: &self.message,
+            param: self.param.as_deref(),
+            source: Source::Gateway,
+            request_id,
+        };
+        failure.event(route, at)
     }
 
     fn detail<'a>(&'a self, request_id: &'a str) -> Detail<'a> {

@@ -13,9 +13,11 @@ mod arrival;
 mod authenticate;
 mod body;
 mod collect;
+mod deadline;
 mod forward;
 mod headers;
 mod meter;
+mod ping;
 mod record;
 mod resolve;
 mod settle;
@@ -25,6 +27,7 @@ pub use arrival::{Arrival, request_id_of};
 pub use authenticate::{Caller, authenticate, bearer};
 use forward::Answer;
 use record::Record;
+use resolve::Target;
 
 /// Runs one request. Every ending after authentication leaves one row in the ledger.
 pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, route: Route) -> HttpResponse {
@@ -35,19 +38,32 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
     };
     tracing::Span::current().record("tenant_id", tracing::field::display(caller.tenant.id));
     let mut record = Record::open(Data::clone(&worker), arrival, caller);
-    match stages(&worker, &mut record, &request, payload).await {
+    let target = match resolve::resolve(&worker, &mut record, &request, payload).await {
+        Ok(target) => target,
+        Err(fault) => return record.refuse(&fault),
+    };
+    ping::attend(record.early.clone(), answer(worker, record, request, target)).await
+}
+
+/// From the queue to the answer. A body may own this: nothing in it is borrowed.
+async fn answer(
+    worker: Data<Worker>,
+    mut record: Record,
+    request: HttpRequest,
+    target: Target,
+) -> HttpResponse {
+    match send(&worker, &mut record, &request, target).await {
         Ok(answer) => meter::meter(record, answer).await,
         Err(fault) => record.refuse(&fault),
     }
 }
 
-async fn stages(
+async fn send(
     worker: &Worker,
     record: &mut Record,
     request: &HttpRequest,
-    payload: Payload,
+    target: Target,
 ) -> Result<Answer, Fault> {
-    let target = resolve::resolve(worker, record, request, payload).await?;
     let pass = admit::admit(worker, record, &target).await?;
     forward::forward(worker, record, request, target, pass).await
 }

@@ -16,6 +16,8 @@ pub struct AdmissionConfig {
     pub tenant_max_queued: u32,
     /// `OBLETH_MAX_QUEUED`: queue length of all tenants together.
     pub max_queued: u32,
+    /// `OBLETH_SSE_PING_SECS`: pause between two comments on a stream that waits; `None` = no comments.
+    pub ping_every: Option<Duration>,
 }
 
 impl AdmissionConfig {
@@ -28,6 +30,9 @@ impl AdmissionConfig {
             timeout: Duration::from_secs(env.number("OBLETH_ADMISSION_TIMEOUT_SECS", 60, 1..=86_400)),
             tenant_max_queued: env.number("OBLETH_TENANT_MAX_QUEUED", 1024, 0..=1_000_000),
             max_queued: env.number("OBLETH_MAX_QUEUED", 16_384, count),
+            ping_every: Some(env.number("OBLETH_SSE_PING_SECS", 0, 0..=3600))
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
         }
     }
 
@@ -39,6 +44,7 @@ impl AdmissionConfig {
             ("OBLETH_ADMISSION_TIMEOUT_SECS", self.timeout.as_secs().to_string()),
             ("OBLETH_TENANT_MAX_QUEUED", self.tenant_max_queued.to_string()),
             ("OBLETH_MAX_QUEUED", self.max_queued.to_string()),
+            ("OBLETH_SSE_PING_SECS", self.ping_every.map_or(0, |every| every.as_secs()).to_string()),
         ]
     }
 }

@@ -21,6 +21,7 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_ADMISSION_TIMEOUT_SECS", "60"),
         ("OBLETH_TENANT_MAX_QUEUED", "1024"),
         ("OBLETH_MAX_QUEUED", "16384"),
+        ("OBLETH_SSE_PING_SECS", "0"),
         ("OBLETH_FORWARD_AUTHORIZATION", "true"),
         ("OBLETH_UPSTREAM_TIMEOUT_SECS", "300"),
         ("OBLETH_UPSTREAM_IDLE_TIMEOUT_SECS", "120"),

@@ -41,12 +41,15 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     let demand = demand(worker, record, target)?;
     let asked = record.now();
     record.story = Some(gateway.handles.fairshare.tell(about(record, target, asked)));
-    let admission = gateway.handles.fairshare.admit_told(demand, record.story.as_ref());
-    let admitted = gateway.lifecycle.watch(None, admission).await;
+    if target.by.is_some_and(|by| by <= asked) {
+        return Err(Fault::new(Code::DeadlineUnreachable, "the request's own deadline passed on its way in"));
+    }
+    let admitted = wait(worker, record, demand, target.by).await;
     match admitted {
         Ok(Ok(seat)) => {
             record.timing.queued = seat.waited();
             if seat.queued() {
+                record.stood = true;
                 check_again(worker, record, target)?;
             }
             // One that met others on their way to the actor goes there too, and may find a slot free.
@@ -57,14 +60,16 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
         }
         Ok(Err(refused)) => {
             record.timing.queued = record.now().since(asked);
+            record.stood = matches!(refused, NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended));
             if refused == NoSeat::Refused(Refusal::Suspended) {
                 // Of the tenant, its key or the model: the registry says which.
                 check_again(worker, record, target)?;
             }
-            Err(fault_of(refused))
+            Err(fault_of(refused, is_clients(worker, record, target)))
         }
         Err(Interrupted::Cut | Interrupted::TimedOut) => {
             record.timing.queued = record.now().since(asked);
+            record.stood = true;
             Err(Fault::new(Code::Draining, "the gateway is shutting down"))
         }
     }
@@ -81,6 +86,32 @@ fn about(record: &Record, target: &Target, at: Moment) -> About {
     }
 }
 
+/// Waits in the queue, during which a head may leave early.
+async fn wait(
+    worker: &Worker,
+    record: &Record,
+    demand: Demand,
+    by: Option<Moment>,
+) -> Result<Result<Seat, NoSeat>, Interrupted> {
+    let gateway = &worker.gateway;
+    let wait = |waits| record.early.iter().for_each(|early| early.wait(waits));
+    wait(true);
+    let admission = gateway.handles.fairshare.admit_by(demand, by, record.story.as_ref());
+    let admitted = gateway.lifecycle.watch(None, admission).await;
+    wait(false);
+    admitted
+}
+
+/// When the gateway itself gives up.
+fn limit(worker: &Worker, record: &Record) -> Moment {
+    record.arrival.at + worker.gateway.settings.admission_timeout
+}
+
+/// Whether the client's own deadline is the earlier one.
+fn is_clients(worker: &Worker, record: &Record, target: &Target) -> bool {
+    target.by.is_some_and(|by| by <= limit(worker, record))
+}
+
 fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, Fault> {
     let gateway = &worker.gateway;
     let registry = gateway.registry.load();
@@ -88,6 +119,7 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
     let key = &record.caller.key;
     let bound = target.request.output_bound().or(target.model.max_output_tokens);
     let generates = record.arrival.route.generates();
+    let limit = limit(worker, record);
     Ok(Demand {
         tenant: tenant.ok_or_else(|| Fault::new(Code::Restarting, "the tenant's group is not known"))?,
         model: gateway.settings.plans.model(&target.model),
@@ -96,11 +128,12 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
         prompt_tokens: record.prompt_tokens(),
         max_output_tokens: if generates { bound } else { Some(0) },
         answers: u32::try_from(target.request.answers()).unwrap_or(u32::MAX),
-        deadline: Some(record.arrival.at + gateway.settings.admission_timeout),
+        deadline: Some(target.by.map_or(limit, |by| by.min(limit))),
     })
 }
 
-fn fault_of(refused: NoSeat) -> Fault {
+/// The refusal as the client hears it; `own`: the deadline was its own.
+fn fault_of(refused: NoSeat, own: bool) -> Fault {
     match refused {
         NoSeat::Refused(Refusal::TenantQueueFull { retry_after }) => {
             Fault::new(Code::TenantQueueFull, "this tenant has too many requests waiting")
@@ -113,11 +146,19 @@ fn fault_of(refused: NoSeat) -> Fault {
         NoSeat::Refused(Refusal::QueueFull { retry_after }) => {
             Fault::new(Code::Overloaded, "the queue is full").retry_after(retry_after)
         }
+        NoSeat::Refused(Refusal::Timeout { retry_after }) if own => {
+            Fault::new(Code::DeadlineUnreachable, "no slot became free before the request's own deadline")
+                .retry_after(retry_after)
+        }
         NoSeat::Refused(Refusal::Timeout { retry_after }) => {
             Fault::new(Code::AdmissionTimeout, "no slot became free in time").retry_after(retry_after)
         }
         NoSeat::Refused(Refusal::Suspended) => {
             Fault::new(Code::TenantSuspended, "the tenant was suspended meanwhile")
+        }
+        NoSeat::Unreachable { retry_after } => {
+            Fault::new(Code::DeadlineUnreachable, "the wait would be longer than the request's own deadline")
+                .retry_after(retry_after)
         }
         NoSeat::Overloaded => Fault::new(Code::Overloaded, "too many requests arrive at once"),
         NoSeat::Restarting => Fault::new(Code::Restarting, "the scheduler was restarted after a fault"),

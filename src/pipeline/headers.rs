@@ -3,7 +3,9 @@
 use super::record::Record;
 use crate::app::Settings;
 use crate::error::X_REQUEST_ID;
-use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::registry::Model;
 use secrecy::ExposeSecret;
@@ -126,10 +128,23 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(&record.arrival.request_id) {
         headers.insert(X_REQUEST_ID, value);
     }
-    if matches!(record.admission, Admission::Fast | Admission::Queued) {
-        headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(record.admission.as_str()));
+    // A request that the queue refused in the end was queued all the same.
+    let admission = if record.stood { Admission::Queued } else { record.admission };
+    if matches!(admission, Admission::Fast | Admission::Queued) {
+        headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(admission.as_str()));
     }
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));
+    headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
+}
+
+/// The head of a stream that leaves while its request is in the queue: what is known by then.
+pub(super) fn decorate_early(request_id: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(Admission::Queued.as_str()));
     headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
 }

@@ -2,6 +2,7 @@
 //!
 //! A stream leaves as it comes ([`super::stream`]); any other answer is collected up to 1 MiB first.
 
+use super::arrival::Arrival;
 use super::collect::{Collected, Next, collect, next};
 use super::forward::Answer;
 use super::headers::{client_headers, decorate};
@@ -11,6 +12,7 @@ use super::stream::{Flow, Metered};
 use crate::error::{Code, Fault};
 use crate::upstream::{Body, truncated};
 use crate::wire::Route;
+use crate::wire::failure::{Position, Told};
 use crate::wire::usage::{answer_text_bytes, usage_of_answer};
 use actix_http::HttpMessage;
 use actix_web::HttpResponse;
@@ -70,9 +72,12 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
     let mut body = response.take_payload();
     let outcome = if head.is_event_stream() && head.status.is_success() && !head.is_encoded() {
         begin_stream(&mut record, &mut body).await.map(|first| (Flow::Events, first))
+    } else if head.status.is_success() && record.head_is_out() {
+        Err(no_stream())
     } else if head.is_collected() {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {
             Ok(Collected::Whole(whole)) => return whole_answer(record, &head, whole),
+            Ok(Collected::Begun(_)) if record.head_is_out() => Err(no_stream()),
             Ok(Collected::Begun(first)) => Ok((Flow::Bytes, first)),
             Err(fault) => Err(fault),
         }
@@ -118,7 +123,22 @@ fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
         ending = ending.because(status.as_u16(), code.name());
     }
     record.settle(&ending);
+    if record.head_is_out() {
+        return HttpResponse::Ok().body(told(&record, status, code, &body));
+    }
     begun(&record, head, status).set_body(BoxBody::new(body))
+}
+
+/// An answer that cannot follow a head that has left already.
+fn no_stream() -> Fault {
+    Fault::new(Code::UpstreamError, "the upstream did not answer with a stream")
+}
+
+/// An upstream's error as the last event of a stream whose head has left already.
+fn told(record: &Record, status: StatusCode, code: Code, body: &[u8]) -> Bytes {
+    let Arrival { route, request_id, .. } = &record.arrival;
+    let silent = format!("the upstream answered {}", status.as_u16());
+    Told::of(body).failure((&silent, code.name()), request_id).event(*route, Position::default())
 }
 
 /// The head of the answer to the client.

@@ -5,9 +5,11 @@
 
 use super::arrival::Arrival;
 use super::authenticate::Caller;
+use super::ping::Early;
 use super::settle::{self, Ending};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
+use crate::wire::failure::Position;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use obleth_actors::fairshare::story::Telling;
@@ -49,6 +51,10 @@ pub(super) struct Record {
     pub caller: Caller,
     pub asked: Option<Asked>,
     pub admission: Admission,
+    /// It was in the queue, whether or not that got it a seat.
+    pub stood: bool,
+    /// Set where the head of the answer may leave before the answer is there.
+    pub early: Option<Early>,
     pub seat: Option<Seat>,
     /// What is told of it from the scheduler on.
     pub story: Option<Telling>,
@@ -68,6 +74,8 @@ impl Record {
             caller,
             asked: None,
             admission: Admission::None,
+            stood: false,
+            early: None,
             seat: None,
             story: None,
             estimated_tokens: 0,
@@ -93,6 +101,11 @@ impl Record {
         self.asked.as_ref().map_or(0, |asked| asked.prompt_tokens)
     }
 
+    /// Whether the client has a head already, so that what follows must be events.
+    pub fn head_is_out(&self) -> bool {
+        self.early.as_ref().is_some_and(Early::is_out)
+    }
+
     /// Ends the record. A second call does nothing.
     pub fn settle(&mut self, ending: &Ending) {
         if std::mem::replace(&mut self.open, false) {
@@ -107,6 +120,10 @@ impl Record {
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());
         self.settle(&ending);
+        if self.head_is_out() {
+            let Arrival { route, request_id, .. } = &self.arrival;
+            return HttpResponse::Ok().body(shown(fault).event(*route, Position::default(), request_id));
+        }
         let mut answer = shown(fault).respond(&self.arrival.request_id);
         super::headers::decorate(&self, answer.headers_mut());
         answer

@@ -2,6 +2,8 @@
 
 use super::authenticate::Caller;
 use super::body::{Held, read_body};
+use super::deadline::deadline;
+use super::ping::Early;
 use super::record::{Asked, Record};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
@@ -14,6 +16,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::block;
 use bytes::Bytes;
 use obleth_actors::clock::unix_micros;
+use obleth_core::moment::Moment;
 use obleth_core::registry::{Model, may_use};
 use std::sync::Arc;
 
@@ -32,6 +35,8 @@ pub(super) struct Target {
     pub model: Arc<Model>,
     pub request: Parsed,
     pub body: Bytes,
+    /// When a slot is no use to the client any more, as it said itself.
+    pub by: Option<Moment>,
     /// The body counts as held until the upstream has it.
     _held: Held,
 }
@@ -122,6 +127,7 @@ pub(super) async fn resolve(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Target, Fault> {
+    let by = deadline(request.headers(), record.arrival.at)?;
     let (body, held) = read_body(worker, request.headers(), payload).await?;
     let parsed = parse(record.arrival.route, request.headers(), &body).await?;
     let registry = worker.gateway.registry.load();
@@ -140,7 +146,11 @@ pub(super) async fn resolve(
             "the prompt is longer than the context window of this model",
         ));
     }
-    Ok(Target { model: Arc::clone(model), request: parsed, body, _held: held })
+    if parsed.stream() && record.arrival.route.generates() {
+        let every = worker.gateway.settings.ping_every;
+        record.early = every.map(|every| Early::new(every, Arc::clone(&record.arrival.request_id)));
+    }
+    Ok(Target { model: Arc::clone(model), request: parsed, body, by, _held: held })
 }
 
 /// Whether the caller may use the model.

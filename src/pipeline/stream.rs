@@ -12,7 +12,7 @@ use super::settle::Ending;
 use crate::error::{Code, Fault};
 use crate::lifecycle::TICK;
 use crate::upstream::{Body, broken_body, ended_by_close, truncated, watch_reads};
-use crate::wire::failure::{Failure, Position};
+use crate::wire::failure::Position;
 use crate::wire::sse::Verdict;
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
@@ -201,17 +201,12 @@ impl Metered {
             self.state = State::Broken;
             return;
         }
-        let failure = Failure {
-            code: fault.code.name(),
-            kind: fault.code.kind(),
-            message: &fault.message,
-            request_id: &self.record.arrival.request_id,
-        };
         let position = Position {
             mid_event: self.passing.splitter.is_mid_event(),
             sequence: self.passing.meter.next_sequence(),
         };
-        self.out.push_back(failure.event(self.record.arrival.route, position));
+        let arrival = &self.record.arrival;
+        self.out.push_back(fault.event(arrival.route, position, &arrival.request_id));
         self.state = State::Ended;
     }
 

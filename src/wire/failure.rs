@@ -1,8 +1,12 @@
-//! A failure after the first streamed byte, as an event of the route's own shape.
+//! A failure after the head of a stream has left, as an event of the route's own shape.
 
 use super::route::{Dialect, Route};
 use bytes::Bytes;
 use serde::Serialize;
+
+mod told;
+
+pub use told::Told;
 
 /// What went wrong, in the words of the error table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +16,18 @@ pub struct Failure<'a> {
     /// `type` in the OpenAI envelope.
     pub kind: &'a str,
     pub message: &'a str,
+    /// The field at fault.
+    pub param: Option<&'a str>,
+    pub source: Source,
     pub request_id: &'a str,
+}
+
+/// Whose words they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Gateway,
+    Upstream,
 }
 
 /// Where in the stream the failure stands.
@@ -35,7 +50,7 @@ struct Envelope<'a> {
     r#type: &'a str,
     code: &'a str,
     param: Option<&'a str>,
-    source: &'a str,
+    source: Source,
     request_id: &'a str,
 }
 
@@ -50,7 +65,7 @@ struct MessagesError<'a> {
     r#type: &'a str,
     message: &'a str,
     code: &'a str,
-    source: &'a str,
+    source: Source,
     request_id: &'a str,
 }
 
@@ -61,25 +76,22 @@ struct ResponsesEvent<'a> {
     message: &'a str,
     param: Option<&'a str>,
     sequence_number: u64,
-    source: &'a str,
+    source: Source,
     request_id: &'a str,
 }
-
-const SOURCE: &str = "gateway";
 
 impl Failure<'_> {
     /// The event that ends a stream on `route`.
     pub fn event(&self, route: Route, at: Position) -> Bytes {
-        let Self { code, kind, message, request_id } = *self;
+        let Self { code, kind, message, param, source, request_id } = *self;
         let (name, json) = match route.dialect() {
             Dialect::Chunks => {
-                let source = SOURCE;
-                let error = Envelope { message, r#type: kind, code, param: None, source, request_id };
+                let error = Envelope { message, r#type: kind, code, param, source, request_id };
                 ("", serde_json::to_string(&ChunkEvent { error }))
             }
             Dialect::Messages => {
-                let r#type = messages_type(code);
-                let error = MessagesError { r#type, message, code, source: SOURCE, request_id };
+                let r#type = if source == Source::Gateway { messages_type(code) } else { kind };
+                let error = MessagesError { r#type, message, code, source, request_id };
                 ("event: error\n", serde_json::to_string(&MessagesEvent { r#type: "error", error }))
             }
             Dialect::Responses => {
@@ -87,9 +99,9 @@ impl Failure<'_> {
                     r#type: "error",
                     code,
                     message,
-                    param: None,
+                    param,
                     sequence_number: at.sequence,
-                    source: SOURCE,
+                    source,
                     request_id,
                 };
                 ("event: error\n", serde_json::to_string(&event))
