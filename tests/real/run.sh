@@ -16,6 +16,7 @@ main() {
   bin=$(obleth_bin)
   begin_work
   start_demo "$bin"
+  start_waiting "$bin"
   python_suite || failed=1
   node_suite || failed=1
   if ((failed)); then
@@ -41,6 +42,20 @@ start_demo() {
   OBLETH_CHAT_MODEL=$(printed model)
   OBLETH_EMBEDDING_MODEL=$(printed embedding)
   export OBLETH_URL OBLETH_KEY MOCK_URL OBLETH_CHAT_MODEL OBLETH_EMBEDDING_MODEL
+}
+
+# A gateway with one slot that sends comments to streams that wait, in front of the demo's mock.
+start_waiting() {
+  local proxy admin metrics log=$work_dir/waiting
+  read -r proxy admin metrics <<<"$(free_ports 3)"
+  export OBLETH_WAITING_TOKEN=waiting-admin-token-0123456789abcdef
+  export OBLETH_WAITING_URL=http://127.0.0.1:$proxy OBLETH_WAITING_ADMIN_URL=http://127.0.0.1:$admin
+  start "$log" env OBLETH_ADMIN_TOKEN="$OBLETH_WAITING_TOKEN" OBLETH_DATABASE_URL="sqlite://$work_dir/waiting.db" \
+    OBLETH_PROXY_LISTEN="127.0.0.1:$proxy" OBLETH_ADMIN_LISTEN="127.0.0.1:$admin" \
+    OBLETH_METRICS_LISTEN="127.0.0.1:$metrics" OBLETH_UPSTREAM_BASE_URL="$MOCK_URL" \
+    OBLETH_GLOBAL_MAX_IN_FLIGHT=1 OBLETH_SSE_PING_SECS=1 OBLETH_ADMISSION_TIMEOUT_SECS=4 "$1" serve
+  wait_ready "$started_pid" "$OBLETH_WAITING_URL/ready" 60 "$log"
+  wait_ready "$started_pid" "$OBLETH_WAITING_ADMIN_URL/ready" 60 "$log"
 }
 
 # printed NAME: the value of the demo's line `NAME:   value`.

@@ -3,6 +3,9 @@
 OBLETH_URL   the gateway, e.g. http://127.0.0.1:8080
 OBLETH_KEY   a key of a tenant that may use the models below
 MOCK_URL     the mock upstream behind it, for `GET /stats` and `POST /control`
+OBLETH_WAITING_URL, OBLETH_WAITING_ADMIN_URL, OBLETH_WAITING_TOKEN
+             a second gateway in front of the mock, with one slot, comments on waiting streams after a second and a
+             wait of four seconds at most; without it its tests are skipped
 OBLETH_CHAT_MODEL, OBLETH_EMBEDDING_MODEL   default demo-model, demo-embedding
 
 With OBLETH_URL equal to MOCK_URL the suite runs against the mock alone; tests of what only a gateway does are skipped.
