@@ -31,6 +31,7 @@ mod live;
 mod pace;
 mod picture;
 mod plan;
+mod planted;
 mod recent;
 mod resume;
 mod standing;

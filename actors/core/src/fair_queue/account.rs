@@ -3,6 +3,7 @@
 //! Invariant: a clock never falls; a tag falls only by a refund, and never below the clock of its last
 //! activation.
 
+use super::planted::{Fault, planted};
 use crate::units::Share;
 
 /// Virtual time: cost units × 2³² per weight. One request adds at most 2⁸⁷, so 128 bits never wrap.
@@ -30,15 +31,16 @@ pub(super) struct Account {
 impl Account {
     /// Back from having nothing queued: no credit for the time away, debts stay.
     pub(super) fn activate(&mut self, clock: Tag) {
-        self.tag = self.tag.max(clock);
-        self.credit = 0;
+        self.tag = if planted(Fault::NotLifted) { self.tag } else { self.tag.max(clock) };
+        self.credit = if planted(Fault::CreditOutlivesIdling) { self.credit } else { 0 };
         self.floor = clock;
     }
 
     /// Bounds how far the tag may lie behind the clock at a grant.
     pub(super) fn bound_lag(&mut self, clock: Tag, lag: u64, weight: Share) {
         let most = wide_span(self.credit.saturating_add(i128::from(lag)), weight);
-        self.tag = self.tag.max(clock.saturating_sub(most));
+        let lowest = if planted(Fault::LagUnbounded) { Tag::MIN } else { clock.saturating_sub(most) };
+        self.tag = self.tag.max(lowest);
     }
 
     /// Charges a forecast; refunds it replaces are spent.
@@ -51,9 +53,9 @@ impl Account {
     /// that corrections add up to the span of the last charge.
     pub(super) fn correct(&mut self, old: u64, new: u64, weight: Share) {
         let change = span(new, weight).saturating_sub(span(old, weight));
-        let lowest = self.floor.min(self.tag);
+        let lowest = if planted(Fault::RefundBelowFloor) { Tag::MIN } else { self.floor.min(self.tag) };
         self.tag = self.tag.saturating_add(change).max(lowest);
-        if new < old {
+        if new < old && !planted(Fault::RefundsForgotten) {
             self.credit = self.credit.saturating_add(i128::from(old.saturating_sub(new)));
         }
     }
@@ -61,13 +63,15 @@ impl Account {
     /// The distance to the clock keeps its meaning in cost when the weight changes.
     pub(super) fn reweigh(&mut self, clock: Tag, old: Share, new: Share) {
         let distance = self.tag.saturating_sub(clock);
+        let old = if planted(Fault::NotReweighed) { new } else { old };
         let scaled = distance.saturating_mul(i128::from(old.get())) / i128::from(new.get());
         self.tag = clock.saturating_add(scaled).max(self.floor.min(self.tag));
     }
 
     /// Moves among others with a clock of their own: debts come along, credit does not.
     pub(super) fn rebase(&mut self, from: Tag, to: Tag) {
-        let debt = self.tag.saturating_sub(from).max(0);
+        let least = if planted(Fault::CreditMovesAlong) { Tag::MIN } else { 0 };
+        let debt = self.tag.saturating_sub(from).max(least);
         *self = Self { tag: to.saturating_add(debt), credit: 0, floor: to };
     }
 }
@@ -91,11 +95,12 @@ impl Clock {
 
     /// Follows a tag that was granted.
     pub(super) fn raise(&mut self, tag: Tag) {
-        self.now = self.now.max(tag);
+        self.now = if planted(Fault::ClockFalls) { tag } else { self.now.max(tag) };
     }
 
     /// The churn floor: a finished cost moves the clock by θ of its share among the active weights.
     pub(super) fn creep(&mut self, cost: u64, theta_percent: u32, active_weight: u64) {
+        let theta_percent = if planted(Fault::NoChurnFloor) { 0 } else { theta_percent };
         let whole = i128::from(active_weight.max(1)).saturating_mul(100);
         let part =
             i128::from(cost).saturating_mul(1 << 32).saturating_mul(i128::from(theta_percent.min(100)));

@@ -3,6 +3,7 @@
 use super::account::{Account, Clock};
 use super::cost::Asked;
 use super::plan::{Demand, Grant, GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
+use super::planted::{Fault, planted};
 use super::state::{Cell, Group, KeyLine, Lane, Model, Queued, Tenant, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
@@ -93,7 +94,8 @@ impl FairQueue {
         if tenant_full {
             return Some(Refusal::TenantQueueFull { retry_after });
         }
-        Some(match self.highest_score().is_none_or(|highest| score >= highest) {
+        let blamed = self.highest_score().is_none_or(|highest| score >= highest);
+        Some(match blamed != planted(Fault::LightestBlamed) {
             true => Refusal::Heaviest { retry_after },
             false => Refusal::QueueFull { retry_after },
         })
@@ -220,6 +222,7 @@ impl FairQueue {
     }
 
     pub(super) fn meet_group(&mut self, plan: GroupPlan) -> Place {
+        let plan = if planted(Fault::GroupsSkipped) { GroupPlan::for_all() } else { plan };
         if let Some(place) = self.groups.place(&plan.id) {
             self.apply_group(place, plan);
             return place;

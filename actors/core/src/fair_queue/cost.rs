@@ -3,6 +3,7 @@
 //! The unit of cost is a hundredth of a token, so that the factor of a model is a whole number of units.
 
 use super::plan::{Demand, Settings};
+use super::planted::{Fault, planted};
 use crate::units::CostFactor;
 
 /// Token counts come from outside: beyond this they are cut, so that no sum of charges can wrap.
@@ -19,9 +20,11 @@ impl Settings {
         let weigh = |tokens: u64, weight: u32| {
             tokens.min(MAX_TOKENS).saturating_mul(u64::from(weight.min(MAX_TOKEN_WEIGHT)))
         };
-        weigh(prompt, self.in_weight)
-            .saturating_add(weigh(output, self.out_weight))
-            .saturating_mul(u64::from(factor.hundredths()))
+        let tokens = weigh(prompt, self.in_weight).saturating_add(weigh(output, self.out_weight));
+        if planted(Fault::FactorDivides) {
+            return tokens.saturating_mul(10_000) / u64::from(factor.hundredths());
+        }
+        tokens.saturating_mul(u64::from(factor.hundredths()))
     }
 
     /// Cost of holding a slot for `micros` microseconds, and the tokens it stands for.

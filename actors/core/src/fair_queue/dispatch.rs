@@ -1,6 +1,7 @@
 //! Grants: from the head of the lines into free slots.
 
 use super::plan::{Effect, Grant, Refusal, TicketId};
+use super::planted::{Fault, planted};
 use super::state::{Seat, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::moment::Moment;
@@ -8,11 +9,12 @@ use crate::moment::Moment;
 impl FairQueue {
     /// Grants until no slot is free or nobody who waits may go.
     pub(super) fn dispatch(&mut self, now: Moment) {
-        while self.counts.in_flight < self.settings.slots {
+        let extra = u32::from(planted(Fault::SlotTooMany));
+        while self.counts.in_flight < self.settings.slots.saturating_add(extra) {
             let Some(ticket) = self.pick() else { return };
             let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return };
             let waiting = *waiting;
-            if waiting.deadline.is_some_and(|deadline| deadline <= now) {
+            if waiting.deadline.is_some_and(|deadline| deadline <= now) && !planted(Fault::LateGrant) {
                 self.time_out(now, ticket, &waiting);
                 continue;
             }
@@ -63,12 +65,15 @@ impl FairQueue {
         let place = tenant.group;
         let group = groups.at_mut(place)?;
         let (weight, group_weight) = (tenant.plan.weight, group.plan.weight);
+        let weight = if planted(Fault::WrongWeight) { group_weight } else { weight };
         let clock = group.clock(model);
         tenant.account.bound_lag(clock, lag, weight);
         group.account.bound_lag(models.at(model)?.clock.now(), lag, group_weight);
         let (tag, group_tag) = (tenant.account.tag, group.account.tag);
         // The clock of a closed pool stands still: who waits for it is compared with its own kind.
-        for (other, pool) in models.iter_mut().filter(|(_, pool)| pool.open()) {
+        for (other, pool) in
+            models.iter_mut().filter(|(_, pool)| pool.open() || planted(Fault::ClosedClockMoves))
+        {
             pool.clock.raise(group_tag);
             if let Some(cell) = group.cell_mut(other) {
                 cell.clock.raise(tag);

@@ -3,7 +3,8 @@
 use super::FairQueue;
 use super::cost::Average;
 use super::plan::{Spent, TicketId};
-use super::state::{Seat, Ticket};
+use super::planted::{Fault, planted};
+use super::state::{Seat, Tenant, Ticket};
 use crate::moment::Moment;
 
 impl FairQueue {
@@ -11,7 +12,7 @@ impl FairQueue {
     pub fn progress(&mut self, now: Moment, ticket: TicketId, prompt: u64, output: u64) {
         let Some(Ticket::Seated(seat)) = self.tickets.get_mut(&ticket) else { return };
         let produced = self.settings.cost(prompt, output, seat.factor);
-        if produced <= seat.charged {
+        if produced <= seat.charged || planted(Fault::ProgressUncharged) {
             return;
         }
         let before = *seat;
@@ -24,10 +25,15 @@ impl FairQueue {
 
     /// Takes a seat back and dispatches. Whether it was out: the second release of a ticket does nothing.
     pub fn release(&mut self, now: Moment, ticket: TicketId, spent: Spent) -> bool {
-        let Some(Ticket::Seated(seat)) = self.tickets.get(&ticket) else { return false };
+        let Some(Ticket::Seated(seat)) = self.tickets.get(&ticket) else {
+            let twice = u32::from(planted(Fault::ReleasedTwice));
+            self.counts.in_flight = self.counts.in_flight.saturating_sub(twice);
+            return false;
+        };
         let seat = *seat;
         self.tickets.remove(&ticket);
         self.note_time(now);
+        let capped = self.tenants.at(seat.tenant).is_some_and(Tenant::blocked);
         let cost = self.final_cost(now, &seat, spent);
         self.note_service(seat.tenant, seat.model, seat.charged, cost);
         self.note_outcome(&seat, spent, cost);
@@ -36,7 +42,9 @@ impl FairQueue {
         self.creep(&seat, cost);
         self.pace(now, &seat, cost);
         self.count_release(&seat);
-        self.refresh(seat.tenant);
+        if !(capped && planted(Fault::WakeUpLost)) {
+            self.refresh(seat.tenant);
+        }
         self.leave_idle(seat.tenant, seat.key);
         self.drop_model_if_removed(seat.model);
         self.dispatch(now);
@@ -49,6 +57,11 @@ impl FairQueue {
         let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return false };
         let waiting = *waiting;
         self.leave_queue(ticket, &waiting);
+        if planted(Fault::CancelLeaks)
+            && let Some(tenant) = self.tenants.at_mut(waiting.tenant)
+        {
+            tenant.queued.count = tenant.queued.count.saturating_add(1);
+        }
         self.tickets.remove(&ticket);
         self.refresh(waiting.tenant);
         self.leave_idle(waiting.tenant, waiting.key);
@@ -74,7 +87,10 @@ impl FairQueue {
     }
 
     fn final_cost(&self, now: Moment, seat: &Seat, spent: Spent) -> u64 {
-        let least = self.settings.min_charge(seat.factor);
+        if planted(Fault::NeverReconciled) {
+            return seat.charged;
+        }
+        let least = if planted(Fault::NoLeastCharge) { 0 } else { self.settings.min_charge(seat.factor) };
         match spent {
             Spent::Tokens { prompt, output } => self.settings.cost(prompt, output, seat.factor).max(least),
             Spent::Held => {
@@ -82,6 +98,7 @@ impl FairQueue {
                 tokens.saturating_mul(u64::from(seat.factor.hundredths())).max(least)
             }
             Spent::Nothing => least,
+            Spent::Never if planted(Fault::UnreceivedCharged) => least,
             Spent::Never => 0,
         }
     }
@@ -105,6 +122,9 @@ impl FairQueue {
 
     /// The forecast learns what a finished request produced, for one answer.
     fn learn(&mut self, now: Moment, seat: &Seat, spent: Spent) {
+        if planted(Fault::NeverLearns) {
+            return;
+        }
         let output = match spent {
             Spent::Tokens { output, .. } => output.div_ceil(u64::from(seat.asked.answers.max(1))),
             Spent::Held => self.settings.held_tokens(now.since(seat.started).as_micros()),

@@ -6,6 +6,7 @@
 
 use super::account::Tag;
 use super::plan::TicketId;
+use super::planted::{Fault, planted};
 use super::{Counts, FairQueue, Place};
 use std::collections::BTreeSet;
 
@@ -32,12 +33,14 @@ impl FairQueue {
         let Some(group) = groups.at_mut(tenant.group) else { return };
         let mut contends = false;
         let eligible = present && !tenant.blocked();
-        let stand = (tenant.account.tag, tenant.activation);
+        let next = if planted(Fault::FinishTagDecides) { tenant.span_of_next() } else { 0 };
+        let stand = (tenant.account.tag.saturating_add(next), tenant.activation);
         let weight = tenant.plan.weight.get();
         for lane in &mut tenant.lanes {
             let listed = (eligible && !lane.ready.is_empty()).then_some(stand);
             contends |= listed.is_some();
-            let counted = if present && lane.is_active() { weight } else { 0 };
+            let active = lane.is_active() || (planted(Fault::StaysActive) && lane.counted > 0);
+            let counted = if present && active { weight } else { 0 };
             if lane.listed == listed && lane.counted == counted {
                 continue;
             }
@@ -80,13 +83,16 @@ impl FairQueue {
 
     /// [`Self::pick`] without counting.
     pub(super) fn first(&self) -> Option<TicketId> {
-        let open = || self.models.iter().filter(|(_, model)| model.open());
+        let open = || self.models.iter().filter(|(_, model)| model.open() || planted(Fault::FullPoolBlocks));
         let (_, _, group) = open().filter_map(|(_, model)| model.groups.first()).min()?;
         let group = self.groups.at(*group)?;
         let lines = open().filter_map(|(place, _)| group.cell(place));
         let (_, _, tenant) = lines.filter_map(|cell| cell.line.first()).min()?;
         let lanes = self.tenants.at(*tenant)?.lanes.iter();
         let ready = lanes.filter(|lane| self.models.at(lane.model).is_some_and(|model| model.open()));
+        if planted(Fault::NewestFirst) {
+            return ready.filter_map(|lane| lane.ready.last()).max().copied();
+        }
         ready.filter_map(|lane| lane.ready.first()).min().copied()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::account::Tag;
 use super::plan::{GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
+use super::planted::{Fault, planted};
 use super::state::{Tenant, Ticket};
 use super::{FairQueue, Place};
 use crate::ids::{KeyId, ModelId, TenantId};
@@ -50,6 +51,9 @@ impl FairQueue {
         if let Some(model) = self.models.at_mut(place) {
             model.plan = plan;
         }
+        if planted(Fault::RaiseIgnored) {
+            return;
+        }
         self.dispatch(now);
     }
 
@@ -84,7 +88,7 @@ impl FairQueue {
             .at(tenant)
             .map(|tenant| tenant.waiting(model).into_iter().collect())
             .unwrap_or_default();
-        for ticket in tickets {
+        for ticket in tickets.into_iter().skip(usize::from(planted(Fault::SuspensionMisses))) {
             if let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) {
                 let waiting = *waiting;
                 self.dismiss(ticket, &waiting, Refusal::Suspended);

@@ -5,6 +5,7 @@ use super::account::{Account, Clock, Tag};
 use super::cost::{Asked, Average};
 use super::pace::Pace;
 use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
+use super::planted::{Fault, planted};
 use super::recent::Recent;
 use super::work::Work;
 use crate::ids::{GroupId, KeyId};
@@ -51,7 +52,7 @@ pub(super) struct Queued {
 impl Tenant {
     /// Whether its own cap keeps it from another slot.
     pub(super) fn blocked(&self) -> bool {
-        self.plan.max_in_flight.is_some_and(|cap| self.in_flight >= cap)
+        self.plan.max_in_flight.is_some_and(|cap| self.in_flight >= cap) && !planted(Fault::TenantCapIgnored)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -91,7 +92,7 @@ impl Tenant {
     /// Brings the heads of a key's queues in line with its cap.
     pub(super) fn settle_key(&mut self, key: KeyId) {
         let Some(line) = self.keys.get_mut(&key) else { return };
-        let open = line.in_flight < line.cap;
+        let open = line.in_flight < line.cap || planted(Fault::KeyCapIgnored);
         for (model, queue) in &mut line.queues {
             let head = if open { queue.waiting.first().copied() } else { None };
             if head == queue.head {
@@ -249,7 +250,7 @@ pub(super) struct Model {
 impl Model {
     /// Whether its cap leaves room for another request.
     pub(super) fn open(&self) -> bool {
-        self.plan.max_in_flight.is_none_or(|cap| self.in_flight < cap)
+        self.plan.max_in_flight.is_none_or(|cap| self.in_flight < cap) || planted(Fault::PoolCapIgnored)
     }
 }
 
