@@ -1,18 +1,29 @@
-//! Tests of the fair queue: rules one by one, random driving against the invariants, floods in virtual
-//! time, a naive oracle, growth.
+//! Tests of the fair queue: rules one by one, floods in virtual time, and the fifteen invariants as
+//! properties of random runs. `docs/FAIRNESS.md` says which test is for which invariant.
+//!
+//! A property is a function of a seed that panics when it does not hold. A failed test prints its seed,
+//! `OBLETH_TEST_SEED` runs that one alone, `OBLETH_TEST_RUNS` sets how many. With the feature
+//! `planted-faults`, `planted` shows that each fault in a list is caught by one of them.
 
 mod arrivals;
+mod backlog;
 mod caps;
 mod changes;
 mod charges;
+mod discrepancy;
 mod endings;
 mod explain;
 mod fairness;
 mod flood;
 mod growth;
+mod naive;
 mod oracle;
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod random;
 mod relations;
+mod starvation;
+mod trace;
 mod waits;
 
 use super::*;
@@ -20,6 +31,30 @@ use crate::ids::KeyId;
 use crate::units::{CostFactor, Share};
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Runs a property for `runs` seeds from `first` on, or as the environment says.
+pub fn for_seeds(first: u64, runs: u64, property: impl Fn(u64)) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let (first, runs) = match number("OBLETH_TEST_SEED") {
+        Some(seed) => (seed, 1),
+        None => (first, number("OBLETH_TEST_RUNS").unwrap_or(runs)),
+    };
+    for seed in first..first + runs {
+        let _named = Named(seed);
+        property(seed);
+    }
+}
+
+/// Names the seed if the test fails while it lives.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("failed with OBLETH_TEST_SEED={}", self.0);
+        }
+    }
+}
 
 /// A seeded generator (splitmix64), so that a failure can be repeated from its seed.
 pub struct Dice(pub u64);

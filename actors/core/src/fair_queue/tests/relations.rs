@@ -38,102 +38,194 @@ fn sized(dice: &mut Dice, tenant: TenantPlan, model: ModelPlan) -> Demand {
     Demand { prompt_tokens: dice.within(100, 3000), max_output_tokens: Some(0), ..demand(tenant, model) }
 }
 
-#[test]
-fn multiplying_all_weights_changes_nothing() {
-    for seed in 0..10 {
-        let run = |times: u32| {
-            let mut queue = with_slots(5);
-            course(&mut queue, seed, 3000, &mut |dice| {
-                let n = dice.small(0, 8);
-                let mut plan = tenant(n.into(), (7 + 13 * n) * times);
-                plan.group = group(u128::from(n % 3), (10 + n % 3) * times);
-                let pool = model(1 + u128::from(dice.below(2)), None);
+/// Invariant 12: only the relation of weights matters.
+pub fn multiplying_all_weights_changes_nothing(seed: u64, steps: u32) {
+    let run = |times: u32| {
+        let mut queue = with_slots(5);
+        course(&mut queue, seed, steps.into(), &mut |dice| {
+            let n = dice.small(0, 8);
+            let mut plan = tenant(n.into(), (7 + 13 * n) * times);
+            plan.group = group(u128::from(n % 3), (10 + n % 3) * times);
+            let pool = model(1 + u128::from(dice.below(2)), None);
+            sized(dice, plan, pool)
+        })
+    };
+    // LAG is a bound in cost, so that it scales with the weights as well.
+    assert_same(&run(1), &run(37));
+}
+
+/// Invariant 12: a factor that all models share changes nothing; inside one pool no factor does.
+pub fn a_common_factor_changes_nothing(seed: u64, steps: u32) {
+    for pools in [1, 3] {
+        let run = |hundredths: u32| {
+            let settings = Settings { slots: 5, lag_tokens: 40 * hundredths, ..Settings::default() };
+            course(&mut FairQueue::new(settings), seed, steps.into(), &mut |dice| {
+                let n = dice.small(0, 5);
+                let mut pool = model(dice.below(pools).into(), Some(3));
+                pool.cost_factor = CostFactor::from_hundredths(hundredths).unwrap();
+                let mut plan = tenant(u128::from(n), 10 + 5 * n);
+                plan.group = group(u128::from(n % 2), 10 + n % 2);
                 sized(dice, plan, pool)
             })
         };
-        // LAG is a bound in cost, so that it scales with the weights as well.
-        assert_eq!(run(1), run(37), "seed {seed}");
+        assert_same(&run(100), &run(3700));
     }
 }
 
-#[test]
-fn a_factor_common_to_all_models_changes_nothing() {
-    for seed in 0..10 {
-        let run = |hundredths: u32| {
-            let settings = Settings { slots: 5, lag_tokens: 40 * hundredths, ..Settings::default() };
-            course(&mut FairQueue::new(settings), seed, 3000, &mut |dice| {
-                let n = dice.small(0, 5);
-                let mut pool = model(1, None);
-                pool.cost_factor = CostFactor::from_hundredths(hundredths).unwrap();
-                sized(dice, tenant(u128::from(n), 10 + 5 * n), pool)
-            })
-        };
-        assert_eq!(run(100), run(3700), "seed {seed}");
-    }
-}
-
-#[test]
-fn forgetting_idle_tenants_changes_nothing() {
-    for seed in 0..10 {
-        let run = |kept: usize| {
-            let mut queue = with_slots(3);
-            queue.remember_idle(kept);
-            let order = course(&mut queue, seed, 6000, &mut |dice| {
-                // Most come seldom and are idle in between.
-                let n = if dice.one_in(3) { dice.small(0, 399) } else { dice.small(0, 3) };
-                let mut plan = tenant(u128::from(n), 10 + n % 7);
-                plan.group = group(u128::from(n % 2), 100);
-                sized(dice, plan, model(1, None))
-            });
-            (order, queue.known_tenants())
-        };
-        let (forgetful, few) = run(0);
-        let (faithful, many) = run(usize::MAX);
-        assert!(few < many / 2, "{few} {many}");
-        assert_eq!(forgetful, faithful, "seed {seed}");
-    }
-}
-
-#[test]
-fn a_flooded_pool_changes_nothing_for_tenants_of_another() {
-    let y = model(2, Some(4));
-    let run = |flooded: bool| {
-        let mut queue = with_slots(100);
-        // Enough waits on Y from the start that its own cap is all that holds it back.
-        for n in 0..6_u32 {
-            for _ in 0..10 {
-                queue.enqueue(at(0), demand(tenant(n.into(), 10 + n), y)).unwrap();
-            }
-        }
-        let mut order = Vec::new();
-        let mut running = VecDeque::new();
-        for step in 0..400_u32 {
-            let now = at(step.into());
-            if flooded && step % 2 == 0 {
-                queue.enqueue(now, demand(tenant(50, 100), model(1, Some(3)))).unwrap();
-            }
-            queue.enqueue(now, demand(tenant(u128::from(step % 6), 10 + step % 6), y)).unwrap();
-            while let Some(Effect::Grant(grant)) = queue.poll_effect() {
-                if grant.model == y.id {
-                    order.push((grant.tenant, grant.ticket));
-                }
-                running.push_back(grant.ticket);
-            }
-            let on_y = |queue: &FairQueue, t: &TicketId| queue.seat_record(*t).unwrap().model.id == y.id;
-            let place = running.iter().position(|t| on_y(&queue, t)).unwrap();
-            queue.release(now, running.remove(place).unwrap(), AS_FORECAST);
-            if flooded
-                && step % 3 == 0
-                && let Some(place) = running.iter().position(|t| !on_y(&queue, t))
-            {
-                queue.release(now, running.remove(place).unwrap(), AS_FORECAST);
-            }
-        }
-        order.into_iter().map(|(tenant, _)| tenant).collect::<Vec<_>>()
+/// Invariant 14: a tenant that is forgotten comes back as if it had not been.
+pub fn forgetting_idle_tenants_changes_nothing(seed: u64, steps: u32) {
+    let run = |kept: usize| {
+        let mut queue = with_slots(3);
+        queue.remember_idle(kept);
+        let order = course(&mut queue, seed, steps.into(), &mut |dice| {
+            // Most come seldom and are idle in between.
+            let n = if dice.one_in(3) { dice.small(0, 399) } else { dice.small(0, 3) };
+            let mut plan = tenant(u128::from(n), 10 + n % 7);
+            plan.group = group(u128::from(n % 2), 100);
+            plan.max_in_flight = (n % 5 == 1).then_some(1);
+            let pool = model(1 + u128::from(n % 2), (n % 2 == 1).then_some(2));
+            sized(dice, plan, pool)
+        });
+        (order, queue.known_tenants())
     };
-    let quiet = run(false);
-    assert!(quiet.len() > 300);
-    assert_eq!(run(true), quiet);
+    let (forgetful, few) = run(0);
+    let (faithful, many) = run(usize::MAX);
+    assert!(few < many, "{few} {many}");
+    assert_same(&forgetful, &faithful);
+}
+
+/// Twelve tenants in three groups that always have requests waiting for pool Y and use Y alone, beside a
+/// flood of pool X or without one.
+struct Flooded {
+    queue: FairQueue,
+    dice: Dice,
+    y: ModelPlan,
+    /// Whether forecasts are right.
+    exact: bool,
+    sent: u32,
+    running: VecDeque<(TicketId, Option<u128>)>,
+    order: Vec<u128>,
+}
+
+impl Flooded {
+    fn plan(tenant_number: u128, group_number: u128) -> TenantPlan {
+        let n = u32::try_from(group_number).unwrap();
+        TenantPlan { group: group(group_number, 30 + 40 * n), ..tenant(tenant_number, 10 + 3 * n) }
+    }
+
+    fn send_y(&mut self, n: u128) {
+        self.sent += 1;
+        let mut demand = demand(Self::plan(n, n % 3), self.y);
+        // The size depends on the tenant, so that it does not matter here who sends first.
+        demand.prompt_tokens = 50 + 31 * u64::try_from(n).unwrap();
+        demand.max_output_tokens = self.exact.then_some(0);
+        self.queue.enqueue(at(self.sent.into()), demand).unwrap();
+        self.take_grants();
+    }
+
+    fn send_x(&mut self, plan: TenantPlan) {
+        self.queue.enqueue(at(self.sent.into()), demand(plan, model(1, Some(3)))).unwrap();
+        self.take_grants();
+    }
+
+    fn take_grants(&mut self) {
+        while let Some(effect) = self.queue.poll_effect() {
+            let Effect::Grant(grant) = effect else { panic!("{effect:?}") };
+            let from = (grant.model == self.y.id).then(|| grant.tenant.0.as_u128());
+            self.order.extend(from);
+            self.running.push_back((grant.ticket, from));
+        }
+    }
+
+    /// The oldest request on Y, or on X, ends.
+    fn finish(&mut self, on_y: bool) -> Option<u128> {
+        let place = self.running.iter().position(|(_, from)| from.is_some() == on_y)?;
+        let (ticket, from) = self.running.remove(place)?;
+        let prompt = self.queue.seat_record(ticket).unwrap().prompt_tokens;
+        let output = if self.exact { 0 } else { self.dice.below(600) * u64::from(on_y) };
+        self.queue.release(at(self.sent.into()), ticket, Spent::Tokens { prompt, output });
+        self.take_grants();
+        from
+    }
+}
+
+/// Grants on Y. X is flooded by groups of its own, by tenants of the same groups, or not at all.
+fn grants_on_y(seed: u64, steps: u32, exact: bool, flood: Option<bool>) -> Vec<u128> {
+    let (mut dice, mut other) = (Dice(seed), Dice(!seed));
+    let mut run = Flooded {
+        queue: with_slots(100),
+        y: model(2, Some(dice.small(1, 5))),
+        dice: Dice(seed),
+        exact,
+        sent: 0,
+        running: VecDeque::new(),
+        order: vec![],
+    };
+    // So much waits on Y from the start that its own cap is all that holds it back.
+    (0..12 * 8).for_each(|n| run.send_y(n % 12));
+    for _ in 0..steps {
+        if let Some(own_groups) = flood {
+            for _ in 0..other.below(3) {
+                let n = u128::from(other.below(6));
+                run.send_x(Flooded::plan(50 + n, if own_groups { 7 + n % 2 } else { n % 3 }));
+            }
+            // What ends on X must not use up the dice of Y.
+            let dice = Dice(run.dice.0);
+            (0..other.below(3)).for_each(|_| _ = run.finish(false));
+            run.dice = dice;
+        }
+        let from = run.finish(true).unwrap();
+        run.send_y(from);
+    }
+    run.order
+}
+
+/// Invariant 10: while D is not reached, a flood of pool X changes nothing in the order of grants of those
+/// who wait for pool Y alone.
+pub fn a_flooded_pool_changes_nothing_elsewhere(seed: u64, steps: u32) {
+    let quiet = grants_on_y(seed, steps, false, None);
+    assert_same(&grants_on_y(seed, steps, false, Some(true)), &quiet);
+    // Who floods X in the name of the same groups uses up their part of the whole. Inside of each group
+    // the order stays.
+    let quiet = grants_on_y(seed, steps, true, None);
+    let shared = grants_on_y(seed, steps, true, Some(false));
+    for group in 0..3 {
+        let of_group = |order: &[u128]| -> Vec<u128> {
+            order.iter().copied().filter(|tenant| tenant % 3 == group).collect()
+        };
+        let (quiet, shared) = (of_group(&quiet), of_group(&shared));
+        let both = quiet.len().min(shared.len());
+        assert!(both > 10);
+        assert_same(&shared[..both], &quiet[..both]);
+    }
+}
+
+/// Names the first difference only.
+fn assert_same<T: PartialEq + std::fmt::Debug>(one: &[T], other: &[T]) {
+    let first = one.iter().zip(other).position(|(one, other)| one != other);
+    let first = first.map(|at| (at, &one[at], &other[at]));
+    assert!(first.is_none(), "grants differ first at {first:?}");
+    assert_eq!(one.len(), other.len());
+}
+
+#[test]
+fn invariant_10_independence_of_pools() {
+    for_seeds(0, 40, |seed| a_flooded_pool_changes_nothing_elsewhere(seed, 4000));
+}
+
+#[test]
+fn invariant_12_weight_scale() {
+    for_seeds(0, 40, |seed| multiplying_all_weights_changes_nothing(seed, 4000));
+}
+
+#[test]
+fn invariant_12_admission_weight_scale() {
+    for_seeds(0, 40, |seed| a_common_factor_changes_nothing(seed, 4000));
+}
+
+#[test]
+fn invariant_14_forgetting() {
+    for_seeds(0, 40, |seed| forgetting_idle_tenants_changes_nothing(seed, 4000));
 }
 
 #[test]
