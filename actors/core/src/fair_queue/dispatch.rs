@@ -93,7 +93,7 @@ impl FairQueue {
             model.pace.start(started);
             model.in_flight = model.in_flight.saturating_add(1);
             if !model.open() {
-                model.full_at = Some(now);
+                model.full_at = Some(started);
             }
         }
         let Some(tenant) = self.tenants.at_mut(from.tenant) else { return };
