@@ -48,13 +48,12 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     match admitted {
         Ok(Ok(seat)) => {
             record.timing.queued = seat.waited();
+            // One that met others on their way to the actor goes there too, and may find a slot free.
+            record.stood = seat.queued() && !seat.waited().is_zero();
             if seat.queued() {
-                record.stood = true;
                 check_again(worker, record, target)?;
             }
-            // One that met others on their way to the actor goes there too, and may find a slot free.
-            let waited = seat.queued() && !seat.waited().is_zero();
-            record.admission = if waited { Admission::Queued } else { Admission::Fast };
+            record.admission = if record.stood { Admission::Queued } else { Admission::Fast };
             record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
             Ok(Pass::Seated(seat))
         }
