@@ -163,7 +163,7 @@ impl Fairness {
         Ok(Self {
             jain_index: make.measure(
                 "obleth_fairshare_jain_index",
-                "Weighted Jain index over the tenants that waited all through the last 60 to 70 s; 1 is fair.",
+                "Weighted Jain index over the tenants that waited all through the last 60 to 90 s; 1 is fair.",
             )?,
             max_lag_tokens: make.count(
                 "obleth_fairshare_max_lag_tokens",
@@ -183,7 +183,7 @@ impl Fairness {
             )?,
             forecast_error: make.measure(
                 "obleth_fairshare_forecast_error_ratio",
-                "Sum of |forecast - actual| over actual cost of requests that ended in the last 60 to 70 s.",
+                "Sum of |forecast - actual| over actual cost of requests that ended in the last 60 to 90 s.",
             )?,
         })
     }

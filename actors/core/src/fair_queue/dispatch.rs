@@ -2,6 +2,7 @@
 
 use super::plan::{Effect, Grant, Refusal, TicketId};
 use super::planted::{Fault, planted};
+use super::recent::Rough;
 use super::state::{Seat, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::moment::Moment;
@@ -40,7 +41,7 @@ impl FairQueue {
             key: from.key,
             group: (group, self.groups.at(group)?.plan.id),
             asked: from.asked,
-            forecast: cost,
+            forecast: Rough::of(cost),
             factor: plan.cost_factor,
             charged: cost,
             started: now,

@@ -3,6 +3,7 @@
 use super::FairQueue;
 use super::cost::Asked;
 use super::plan::{Demand, GroupPlan, SeatRecord, Settings, TicketId};
+use super::recent::Rough;
 use super::state::{Seat, Ticket, Waiting};
 use crate::moment::Moment;
 
@@ -48,7 +49,7 @@ impl FairQueue {
             key,
             group: (group, record.tenant.group.id),
             asked,
-            forecast: record.charged,
+            forecast: Rough::of(record.charged),
             factor: record.model.cost_factor,
             charged: 0,
             started: record.started,

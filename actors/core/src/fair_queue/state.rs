@@ -6,7 +6,7 @@ use super::cost::{Asked, Average};
 use super::pace::Pace;
 use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
 use super::planted::{Fault, planted};
-use super::recent::Recent;
+use super::recent::{Recent, Rough};
 use super::work::Work;
 use crate::ids::{GroupId, KeyId};
 use crate::moment::Moment;
@@ -22,12 +22,12 @@ pub(super) struct Tenant {
     pub(super) account: Account,
     /// When it last became active, as a sequence number: breaks ties of equal tags.
     pub(super) activation: u64,
+    /// Since when some lane of it has been listed without a break, at the same weight.
+    pub(super) contends_since: Option<Moment>,
     pub(super) in_flight: u32,
     pub(super) queued: Queued,
     /// Sum of all charges, in cost units.
     pub(super) served: i128,
-    /// Since when some lane of it has been listed without a break, at the same weight.
-    pub(super) contends_since: Option<Moment>,
     /// One for each model it was heard of on. The first lies within the tenant: most use one model, and
     /// among many tenants each step elsewhere in memory is felt.
     pub(super) lanes: SmallVec<[Lane; 1]>,
@@ -287,7 +287,7 @@ pub(super) struct Seat {
     pub(super) group: (Place, GroupId),
     pub(super) asked: Asked,
     /// What was charged at the grant.
-    pub(super) forecast: u64,
+    pub(super) forecast: Rough,
     /// The model's factor at the grant; one request is charged by one factor.
     pub(super) factor: CostFactor,
     /// In cost units.
