@@ -10,7 +10,7 @@ use obleth_actors::cell::Contained;
 use obleth_actors::fairshare::NoSeat;
 use obleth_actors::fairshare::story::About;
 use obleth_actors::guards::Seat;
-use obleth_core::fair_queue::{Demand, Refusal};
+use obleth_core::fair_queue::{Demand, NO_CAP, Refusal};
 use obleth_core::ledger::Admission;
 use obleth_core::moment::Moment;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
         tenant: tenant.ok_or_else(|| Fault::new(Code::Restarting, "the tenant's group is not known"))?,
         model: gateway.settings.plans.model(&target.model),
         // Also without a cap: one that is set later holds for what waits and runs by then.
-        key: Some((key.id, key.max_in_flight.unwrap_or(u32::MAX))),
+        key: Some((key.id, key.max_in_flight.unwrap_or(NO_CAP))),
         prompt_tokens: record.prompt_tokens(),
         max_output_tokens: if generates { bound } else { Some(0) },
         answers: u32::try_from(target.request.answers()).unwrap_or(u32::MAX),

@@ -45,7 +45,8 @@ pub use explain::{Bound, Position};
 pub use fairness::{Fairness, Weights, tokens_a_weight};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
-    Demand, Effect, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan, TicketId,
+    Demand, Effect, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, SeatRecord, Settings, Spent, TenantPlan,
+    TicketId,
 };
 pub use standing::{ModelStanding, Standing};
 pub use view::{Dump, GroupView, ModelView, TenantView};

@@ -9,6 +9,7 @@ use crate::fairshare::Change;
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
 use chrono::{DateTime, Utc};
+use obleth_core::fair_queue::NO_CAP;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::registry::{Key, KeyDigest};
 use obleth_schema::StoreError;
@@ -218,7 +219,7 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<KeyRow, AdminE
 
 async fn publish(context: &Context, row: &KeyRow) -> Result<(), AdminError> {
     let key = snapshot(row)?;
-    let change = Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(u32::MAX));
+    let change = Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(NO_CAP));
     context.publish(|registry| registry.put_key(key));
     context.reconfigure(vec![change]).await
 }

@@ -23,7 +23,7 @@ pub enum Change {
     Tenant(TenantPlan),
     /// Queued requests are refused, running ones finish.
     Suspend(TenantId),
-    /// The cap of a tenant's key; [`u32::MAX`] = none.
+    /// The cap of a tenant's key; `NO_CAP` = none.
     Key(TenantId, KeyId, u32),
     Model(ModelPlan),
     /// Queued requests are refused, running ones finish.

@@ -15,3 +15,4 @@ mod leaving;
 mod ledger;
 mod queue;
 mod support;
+mod telling;

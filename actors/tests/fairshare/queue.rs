@@ -131,6 +131,32 @@ fn each_deadline_passes_at_its_own_time_and_the_alarm_goes_on_to_later_ones() {
 }
 
 #[test]
+fn an_alarm_for_a_request_that_is_gone_is_set_again_for_those_that_wait() {
+    paused(|arbiter| async move {
+        let clock = Clock::start();
+        let fairshare = Fairshare::start(&arbiter, clock, Settings { slots: 1, ..Settings::default() }, 64);
+        settle().await;
+        let held = seats(&fairshare, 1).await;
+        let until =
+            |millis| Demand { deadline: Some(clock.now() + Duration::from_millis(millis)), ..demand(1) };
+        let begun = Instant::now();
+        let granted = waiter(&fairshare, until(100)).await;
+        let leaving = waiter(&fairshare, until(200)).await;
+        let patient = waiter(&fairshare, until(300)).await;
+        leaving.abort();
+        drop(held);
+        let held = granted.await.unwrap().unwrap();
+        // The alarm at 100 ms finds nobody, and so does the next; nothing else wakes the actor.
+        let refused = patient.await.unwrap();
+        assert!(matches!(refused, Err(NoSeat::Refused(Refusal::Timeout { .. }))), "{refused:?}");
+        let elapsed = begun.elapsed();
+        assert!(elapsed >= Duration::from_millis(300) && elapsed < Duration::from_millis(305), "{elapsed:?}");
+        drop(held);
+        assert_empty(&fairshare);
+    });
+}
+
+#[test]
 fn a_request_whose_deadline_has_passed_before_it_queues_is_refused_at_once() {
     paused(|arbiter| async move {
         let clock = Clock::start();

@@ -80,8 +80,8 @@ struct Nothing {}
 pub async fn explain(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let fairshare = &gateway.handles.fairshare;
     let view = query::<Nothing>(&request).and_then(|_| {
-        let (found, standing) = fairshare.explain(&id).map_err(explain::untold)?;
-        Ok(explain::view(&found, standing, fairshare.now(), &gateway.registry.load()))
+        let (found, position) = fairshare.explain(&id).map_err(explain::untold)?;
+        Ok(explain::view(&found, position, fairshare.now(), &gateway.registry.load()))
     });
     match view {
         Ok(view) => ok(&request, &view),

@@ -2,9 +2,9 @@
 
 use super::account::{Account, Clock};
 use super::cost::Asked;
-use super::plan::{Demand, Grant, GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
+use super::plan::{Demand, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, TenantPlan, TicketId};
 use super::planted::{Fault, planted};
-use super::state::{Cell, Group, KeyLine, Lane, Model, Queued, Tenant, Ticket, Waiting};
+use super::state::{Cell, Group, KeyLine, Keyed, Lane, Model, Queued, Tenant, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
 use crate::moment::Moment;
@@ -21,7 +21,7 @@ impl FairQueue {
         let (tenant, model) = self.meet(now, demand);
         let waiting = self.describe(now, demand, tenant, model);
         if !self.may_start(&waiting) {
-            self.leave_idle(tenant, waiting.key);
+            self.leave_idle(tenant, waiting.key.counted());
             return None;
         }
         self.activate(&waiting);
@@ -36,7 +36,7 @@ impl FairQueue {
         if !self.may_start(&waiting)
             && let Some(refusal) = self.refuses_to_queue(now, &waiting)
         {
-            self.leave_idle(tenant, waiting.key);
+            self.leave_idle(tenant, waiting.key.counted());
             return Err(refusal);
         }
         self.activate(&waiting);
@@ -59,7 +59,7 @@ impl FairQueue {
             self.forecast_of(tenant, model, &asked),
             demand.model.cost_factor,
         );
-        let key = demand.key.map(|(key, _)| key);
+        let key = Keyed::of(demand.key);
         let prompt_cost = self.settings.cost(asked.prompt, 0, demand.model.cost_factor);
         Waiting { tenant, model, key, asked, cost, prompt_cost, since: now, deadline: demand.deadline }
     }
@@ -77,7 +77,7 @@ impl FairQueue {
         self.counts.in_flight < self.settings.slots
             && self.models.at(waiting.model).is_some_and(Model::open)
             && !tenant.blocked()
-            && waiting.key.is_none_or(key_open)
+            && waiting.key.counted().is_none_or(key_open)
     }
 
     /// The bounds of the queue: each tenant's own, then that of all, which the heaviest tenant feels as
@@ -126,11 +126,11 @@ impl FairQueue {
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_add(1);
             lane.work.add(waiting);
-            if waiting.key.is_none() {
+            if waiting.key.counted().is_none() {
                 lane.ready.insert(ticket);
             }
         }
-        if let Some(key) = waiting.key {
+        if let Some(key) = waiting.key.counted() {
             if let Some(line) = tenant.keys.get_mut(&key) {
                 line.queues.entry(waiting.model).or_default().waiting.insert(ticket);
             }
@@ -245,6 +245,9 @@ impl FairQueue {
     fn meet_key(&mut self, tenant: Place, key: Option<(KeyId, u32)>) -> bool {
         let Some((key, cap)) = key else { return false };
         let Some(tenant) = self.tenants.at_mut(tenant) else { return false };
+        if cap == NO_CAP && !tenant.keys.contains_key(&key) {
+            return false;
+        }
         let line = tenant.keys.entry(key).or_insert(KeyLine { cap, in_flight: 0, queues: BTreeMap::new() });
         if line.cap == cap {
             return false;

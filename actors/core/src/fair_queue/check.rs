@@ -72,7 +72,7 @@ impl FairQueue {
                 Ticket::Seated(seat) => {
                     let sum = sums.entry(seat.tenant).or_default();
                     add(&mut sum.in_flight, seat.model);
-                    if let Some(key) = seat.key {
+                    if let Some(key) = seat.key.counted() {
                         *sum.keys.entry(key).or_default() += 1;
                     }
                 }
@@ -118,7 +118,7 @@ impl FairQueue {
         let mut ready = BTreeSet::new();
         for id in tenant.waiting(Some(model)) {
             match self.tickets.get(&id) {
-                Some(Ticket::Waiting(waiting)) => match waiting.key {
+                Some(Ticket::Waiting(waiting)) => match waiting.key.counted() {
                     None => _ = ready.insert(id),
                     Some(key) => _ = heads.entry(key).or_insert(id),
                 },

@@ -102,7 +102,7 @@ impl FairQueue {
         if let Some(lane) = tenant.lane_mut(from.model) {
             lane.in_flight = lane.in_flight.saturating_add(1);
         }
-        if let Some(key) = from.key {
+        if let Some(key) = from.key.counted() {
             if let Some(line) = tenant.keys.get_mut(&key) {
                 line.in_flight = line.in_flight.saturating_add(1);
             }
@@ -127,11 +127,11 @@ impl FairQueue {
         if let Some(lane) = tenant.lane_mut(waiting.model) {
             lane.queued = lane.queued.saturating_sub(1);
             lane.work.remove(waiting);
-            if waiting.key.is_none() {
+            if waiting.key.counted().is_none() {
                 lane.ready.remove(&ticket);
             }
         }
-        if let Some(key) = waiting.key {
+        if let Some(key) = waiting.key.counted() {
             if let Some(queue) =
                 tenant.keys.get_mut(&key).and_then(|line| line.queues.get_mut(&waiting.model))
             {
@@ -155,7 +155,7 @@ impl FairQueue {
         self.leave_queue(ticket, waiting);
         self.tickets.remove(&ticket);
         self.refresh(waiting.tenant);
-        self.leave_idle(waiting.tenant, waiting.key);
+        self.leave_idle(waiting.tenant, waiting.key.counted());
         self.effects.push_back(Effect::Refuse { ticket, refusal });
     }
 }

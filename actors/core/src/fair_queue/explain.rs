@@ -35,7 +35,7 @@ pub struct Position {
     pub actual: Portion,
 }
 
-/// What a standing is told by.
+/// What a position is told by.
 struct Asker<'a> {
     tenant: Option<&'a Tenant>,
     group: Option<&'a Group>,
@@ -74,7 +74,7 @@ impl FairQueue {
         let tenant = self.tenants.at(waiting.tenant)?;
         let group = self.groups.at(tenant.group)?;
         let model = self.models.at(waiting.model)?;
-        let line = waiting.key.and_then(|key| tenant.keys.get(&key));
+        let line = waiting.key.counted().and_then(|key| tenant.keys.get(&key));
         let asker = Asker {
             tenant: Some(tenant),
             group: Some(group),

@@ -45,7 +45,7 @@ impl FairQueue {
         if !(capped && planted(Fault::WakeUpLost)) {
             self.refresh(seat.tenant);
         }
-        self.leave_idle(seat.tenant, seat.key);
+        self.leave_idle(seat.tenant, seat.key.counted());
         self.drop_model_if_removed(seat.model);
         self.dispatch(now);
         true
@@ -64,7 +64,7 @@ impl FairQueue {
         }
         self.tickets.remove(&ticket);
         self.refresh(waiting.tenant);
-        self.leave_idle(waiting.tenant, waiting.key);
+        self.leave_idle(waiting.tenant, waiting.key.counted());
         true
     }
 
@@ -169,7 +169,7 @@ impl FairQueue {
         if let Some(lane) = tenant.lane_mut(seat.model) {
             lane.in_flight = lane.in_flight.saturating_sub(1);
         }
-        if let Some(key) = seat.key {
+        if let Some(key) = seat.key.counted() {
             if let Some(line) = tenant.keys.get_mut(&key) {
                 line.in_flight = line.in_flight.saturating_sub(1);
             }

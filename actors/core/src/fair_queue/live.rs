@@ -3,10 +3,11 @@
 use super::account::Tag;
 use super::plan::{GroupPlan, ModelPlan, Refusal, TenantPlan, TicketId};
 use super::planted::{Fault, planted};
-use super::state::{Tenant, Ticket};
+use super::state::{KeyLine, Keyed, Tenant, Ticket};
 use super::{FairQueue, Place};
 use crate::ids::{KeyId, ModelId, TenantId};
 use crate::moment::Moment;
+use std::collections::BTreeMap;
 
 impl FairQueue {
     /// Sets D. Fewer than are out: the next grants wait until enough came back.
@@ -32,16 +33,42 @@ impl FairQueue {
         self.dispatch(now);
     }
 
-    /// Changes the cap of a tenant's key. One without work needs no change: its demands carry the cap.
+    /// Changes the cap of a tenant's key, [`super::NO_CAP`] = none. Takes time in proportion to all that
+    /// waits and runs.
     pub fn set_key(&mut self, now: Moment, tenant: TenantId, key: KeyId, cap: u32) {
         self.note_time(now);
         let Some(place) = self.tenants.place(&tenant) else { return };
+        self.count_key(place, key, cap);
         let Some(tenant) = self.tenants.at_mut(place) else { return };
-        let Some(line) = tenant.keys.get_mut(&key) else { return };
-        line.cap = cap;
         tenant.settle_key(key);
+        tenant.forget_key(key);
         self.refresh(place);
         self.dispatch(now);
+    }
+
+    /// Requests of the key that came while it had no cap are counted from now on.
+    fn count_key(&mut self, place: Place, key: KeyId, cap: u32) {
+        let Self { tenants, tickets, .. } = self;
+        let Some(Tenant { keys, lanes, .. }) = tenants.at_mut(place) else { return };
+        let line = keys.entry(key).or_insert(KeyLine { cap, in_flight: 0, queues: BTreeMap::new() });
+        line.cap = cap;
+        let known = Keyed::Known(key);
+        for (id, ticket) in tickets {
+            match ticket {
+                Ticket::Waiting(waiting) if waiting.tenant == place && waiting.key == known => {
+                    waiting.key = Keyed::Counted(key);
+                    line.queues.entry(waiting.model).or_default().waiting.insert(*id);
+                    if let Some(lane) = lanes.iter_mut().find(|lane| lane.model == waiting.model) {
+                        lane.ready.remove(id);
+                    }
+                }
+                Ticket::Seated(seat) if seat.tenant == place && seat.key == known => {
+                    seat.key = Keyed::Counted(key);
+                    line.in_flight = line.in_flight.saturating_add(1);
+                }
+                Ticket::Waiting(_) | Ticket::Seated(_) => {}
+            }
+        }
     }
 
     /// Changes a model. Running requests keep the factor they were granted with.

@@ -79,12 +79,16 @@ pub struct ModelPlan {
     pub max_in_flight: Option<u32>,
 }
 
+/// The cap of a key that has none.
+pub const NO_CAP: u32 = u32::MAX;
+
 /// A request for a slot. Its plans update what the queue knows, so nothing is registered beforehand.
 #[derive(Clone, Debug)]
 pub struct Demand {
     pub tenant: TenantPlan,
     pub model: ModelPlan,
-    /// The key, when it has a `max_in_flight` of its own, and that cap.
+    /// The key and its own `max_in_flight`, [`NO_CAP`] if it has none. A key that is not named here cannot
+    /// be given a cap while the request waits or runs.
     pub key: Option<(KeyId, u32)>,
     pub prompt_tokens: u64,
     pub max_output_tokens: Option<u64>,

@@ -2,9 +2,9 @@
 
 use super::FairQueue;
 use super::cost::Asked;
-use super::plan::{Demand, GroupPlan, SeatRecord, Settings, TicketId};
+use super::plan::{Demand, GroupPlan, NO_CAP, SeatRecord, Settings, TicketId};
 use super::recent::Rough;
-use super::state::{Seat, Ticket, Waiting};
+use super::state::{Keyed, Seat, Ticket, Waiting};
 use crate::moment::Moment;
 
 /// Distance between the tickets that are known to have been used and the first new one.
@@ -37,7 +37,7 @@ impl FairQueue {
             deadline: None,
         };
         let (tenant, model) = self.meet(now, &demand);
-        let key = record.key.map(|(key, _)| key);
+        let key = Keyed::of(record.key);
         let asked = Asked::of(&demand);
         let waiting =
             Waiting { tenant, model, key, asked, cost: 0, prompt_cost: 0, since: now, deadline: None };
@@ -70,12 +70,16 @@ impl FairQueue {
         plan.group = group;
         let mut model = self.models.at(seat.model)?.plan;
         model.cost_factor = seat.factor;
-        let cap = |key| tenant.keys.get(&key).map(|line| (key, line.cap));
+        let key = match seat.key {
+            Keyed::Unknown => None,
+            Keyed::Known(key) => Some((key, NO_CAP)),
+            Keyed::Counted(key) => tenant.keys.get(&key).map(|line| (key, line.cap)),
+        };
         Some(SeatRecord {
             ticket,
             tenant: plan,
             model,
-            key: seat.key.and_then(cap),
+            key,
             prompt_tokens: seat.asked.prompt,
             answers: seat.asked.answers,
             charged: seat.charged,

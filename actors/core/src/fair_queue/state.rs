@@ -4,7 +4,7 @@ use super::Place;
 use super::account::{Account, Clock, Tag};
 use super::cost::{Asked, Average};
 use super::pace::Pace;
-use super::plan::{GroupPlan, ModelPlan, TenantPlan, TicketId};
+use super::plan::{GroupPlan, ModelPlan, NO_CAP, TenantPlan, TicketId};
 use super::planted::{Fault, planted};
 use super::recent::{Recent, Rough};
 use super::work::Work;
@@ -261,13 +261,39 @@ pub(super) enum Ticket {
     Seated(Seat),
 }
 
+/// The key of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keyed {
+    Unknown,
+    /// Without a cap when the request came: nothing is counted.
+    Known(KeyId),
+    /// With a cap of its own: counted in its line.
+    Counted(KeyId),
+}
+
+impl Keyed {
+    pub(super) fn of(key: Option<(KeyId, u32)>) -> Self {
+        match key {
+            None => Self::Unknown,
+            Some((key, NO_CAP)) => Self::Known(key),
+            Some((key, _)) => Self::Counted(key),
+        }
+    }
+
+    pub(super) fn counted(self) -> Option<KeyId> {
+        match self {
+            Self::Counted(key) => Some(key),
+            Self::Unknown | Self::Known(_) => None,
+        }
+    }
+}
+
 /// A request in a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) tenant: Place,
     pub(super) model: Place,
-    /// Set when the key has a cap of its own.
-    pub(super) key: Option<KeyId>,
+    pub(super) key: Keyed,
     pub(super) asked: Asked,
     /// What it adds to the tenant's queued cost.
     pub(super) cost: u64,
@@ -282,7 +308,7 @@ pub(super) struct Waiting {
 pub(super) struct Seat {
     pub(super) tenant: Place,
     pub(super) model: Place,
-    pub(super) key: Option<KeyId>,
+    pub(super) key: Keyed,
     /// The group that was charged. The tenant may have moved since, and the group may be forgotten.
     pub(super) group: (Place, GroupId),
     pub(super) asked: Asked,

@@ -16,6 +16,7 @@ mod explain;
 mod fairness;
 mod flood;
 mod growth;
+mod keys;
 mod naive;
 mod oracle;
 #[cfg(feature = "planted-faults")]

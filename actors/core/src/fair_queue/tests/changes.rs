@@ -1,6 +1,33 @@
 use super::*;
 
 #[test]
+fn a_key_that_gets_a_cap_is_counted_with_all_that_waits_and_runs() {
+    let mut queue = with_slots(4);
+    let of = |n| Demand { key: Some((key(n), NO_CAP)), ..demand(tenant(1, 100), model(1, None)) };
+    let running: Vec<TicketId> = (0..4).map(|_| queue.try_seat(at(0), &of(1)).unwrap().ticket).collect();
+    let waiting: Vec<TicketId> = (0..4).map(|_| queue.enqueue(at(0), of(1)).unwrap()).collect();
+    let other = queue.enqueue(at(0), of(2)).unwrap();
+    queue.set_key(at(1), tenant(1, 100).id, key(1), 2);
+    assert_eq!(granted(&mut queue), []);
+    assert_eq!(queue.position_at(waiting[0]).unwrap().bound, Bound::KeyCap);
+    queue.release(at(2), running[0], AS_FORECAST);
+    assert_eq!(granted(&mut queue), [other], "the key has three seats and may have two");
+    queue.release(at(2), running[1], AS_FORECAST);
+    assert_eq!(granted(&mut queue), []);
+    queue.release(at(2), running[2], AS_FORECAST);
+    assert_eq!(granted(&mut queue), [waiting[0]]);
+    queue.set_key(at(3), tenant(1, 100).id, key(1), NO_CAP);
+    assert_eq!(granted(&mut queue), [waiting[1]], "as many as there are slots");
+    let record = queue.seat_record(waiting[1]).unwrap();
+    assert_eq!(record.key, Some((key(1), NO_CAP)));
+    let late = queue.enqueue(at(4), of(1)).unwrap();
+    for ticket in [running[3], waiting[0], waiting[1], other] {
+        queue.release(at(5), ticket, AS_FORECAST);
+    }
+    assert_eq!(granted(&mut queue), [waiting[2], waiting[3], late], "in the order they came");
+}
+
+#[test]
 fn a_changed_key_cap_holds_from_the_next_grant_on() {
     let mut queue = with_slots(10);
     let with_cap = |cap| Demand { key: Some((key(1), cap)), ..demand(tenant(1, 100), model(1, None)) };
