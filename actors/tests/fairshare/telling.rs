@@ -29,12 +29,12 @@ fn a_request_is_told_of_from_the_queue_to_its_end() {
     paused(|arbiter| async move {
         let fairshare = fairshare(&arbiter, 1).await;
         let at_once = tell(&fairshare, "at once", &demand(1));
-        let held = fairshare.admit_told(demand(1), Some(&at_once)).await.unwrap();
+        let held = fairshare.admit_by(demand(1), None, Some(&at_once)).await.unwrap();
         let (found, now) = fairshare.explain("at once").unwrap();
         assert!(found.told.seated.is_some_and(|seated| !seated.queued));
         assert_eq!((found.told.position, now), (None, None));
         let telling = tell(&fairshare, "waits", &demand(2));
-        let mut admission = Box::pin(fairshare.admit_told(demand(2), Some(&telling)));
+        let mut admission = Box::pin(fairshare.admit_by(demand(2), None, Some(&telling)));
         assert!(admission.as_mut().now_or_never().is_none());
         let (found, now) = fairshare.explain("waits").unwrap();
         assert_eq!((found.told.position, now), (None, None), "it is on its way");
@@ -66,7 +66,7 @@ fn one_that_waits_is_told_of_after_a_panic_and_a_crash_too() {
         let fairshare = fairshare(&arbiter, 1).await;
         let held = seats(&fairshare, 1).await;
         let telling = tell(&fairshare, "waits", &demand(2));
-        let mut admission = Box::pin(fairshare.admit_told(demand(2), Some(&telling)));
+        let mut admission = Box::pin(fairshare.admit_by(demand(2), None, Some(&telling)));
         assert!(admission.as_mut().now_or_never().is_none());
         settle().await;
         for crash in [false, true] {

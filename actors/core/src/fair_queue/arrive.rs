@@ -90,7 +90,7 @@ impl FairQueue {
         if !tenant_full && self.counts.queued < self.settings.max_queued {
             return None;
         }
-        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key);
+        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key.counted());
         if tenant_full {
             return Some(Refusal::TenantQueueFull { retry_after });
         }

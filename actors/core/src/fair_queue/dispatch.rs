@@ -146,7 +146,7 @@ impl FairQueue {
 
     /// Refuses a ticket that waited too long.
     pub(super) fn time_out(&mut self, now: Moment, ticket: TicketId, waiting: &Waiting) {
-        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key);
+        let retry_after = self.retry_after(now, waiting.tenant, waiting.model, waiting.key.counted());
         self.dismiss(ticket, waiting, Refusal::Timeout { retry_after });
     }
 
