@@ -87,6 +87,7 @@ impl Backlog {
         backlog.observe();
         backlog.queue.set_slots(backlog.now, backlog.slots);
         backlog.take_grants();
+        backlog.refill();
         backlog.settle();
         backlog
     }

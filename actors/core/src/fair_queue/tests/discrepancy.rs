@@ -52,9 +52,12 @@ fn uncapped(seed: u64, steps: u32, groups: u128) {
         }
         assert_eq!(backlog.moved, 0, "{guess:?}: no tag was lifted or cut");
         assert_eq!(backlog.of_tenants.beginnings(), backlog.tenants.len(), "{guess:?}");
-        for stretch in stretches(&backlog) {
+        let stretches = stretches(&backlog);
+        for stretch in &stretches {
             assert!(stretch.grants > 0 && stretch.gap <= stretch.bound, "{guess:?}: {stretch:?}");
         }
+        let widest = stretches.iter().map(|stretch| stretch.gap * 100 / stretch.bound).max().unwrap();
+        println!("seed {seed}, forecasts {guess:?}: the widest gap is {widest} % of its bound");
     }
 }
 
@@ -93,7 +96,7 @@ pub fn whoever_competes_stays_within_the_bound(seed: u64, steps: u32) {
         }
     }
     let grants: u32 = stretches(&backlog).iter().map(|stretch| stretch.grants).sum();
-    assert!(grants > steps / 20, "{grants} grants were compared");
+    assert!(grants > steps / 100, "{grants} grants were compared");
 }
 
 /// Invariant 15: after a long run shares are those of the weights, whatever forecasts are worth.

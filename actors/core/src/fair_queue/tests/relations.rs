@@ -2,13 +2,28 @@
 
 use super::*;
 
-/// One random course of events; `plan` may alter demands before they are sent. The order of grants.
+/// A grant of a course: who got it, the size, and at which tags of the group and of the tenant.
+#[derive(Clone, Debug)]
+struct Step {
+    tenant: TenantId,
+    size: u64,
+    group: GroupId,
+    tags: (i128, i128),
+}
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        (self.tenant, self.size) == (other.tenant, other.size)
+    }
+}
+
+/// One random course of events. The order of grants.
 fn course(
     queue: &mut FairQueue,
     seed: u64,
     steps: u64,
     next: &mut dyn FnMut(&mut Dice) -> Demand,
-) -> Vec<(TenantId, u64)> {
+) -> Vec<Step> {
     let mut dice = Dice(seed);
     let mut sizes = std::collections::BTreeMap::new();
     let mut running: Vec<(TicketId, u64)> = Vec::new();
@@ -26,7 +41,18 @@ fn course(
             let Effect::Grant(grant) = effect else { panic!("{effect:?}") };
             let size = sizes[&grant.ticket];
             running.push((grant.ticket, size));
-            order.push((grant.tenant, size));
+            let tenant = queue.tenants.find(&grant.tenant).unwrap();
+            let group = queue.groups.at(tenant.group).unwrap();
+            let charged = queue.seat_record(grant.ticket).unwrap().charged;
+            order.push(Step {
+                tenant: grant.tenant,
+                size,
+                group: group.plan.id,
+                tags: (
+                    group.account.tag - account::span(charged, group.plan.weight),
+                    tenant.account.tag - account::span(charged, tenant.plan.weight),
+                ),
+            });
         }
     }
     assert_eq!(queue.check(), Ok(()));
@@ -51,7 +77,7 @@ pub fn multiplying_all_weights_changes_nothing(seed: u64, steps: u32) {
         })
     };
     // LAG is a bound in cost, so that it scales with the weights as well.
-    assert_same(&run(1), &run(37));
+    assert_same_where_tags_differ(&run(37), &run(1), (37, 1));
 }
 
 /// Invariant 12: a factor that all models share changes nothing; inside one pool no factor does.
@@ -68,7 +94,7 @@ pub fn a_common_factor_changes_nothing(seed: u64, steps: u32) {
                 sized(dice, plan, pool)
             })
         };
-        assert_same(&run(100), &run(3700));
+        assert_same_where_tags_differ(&run(100), &run(3700), (37, 1));
     }
 }
 
@@ -198,6 +224,22 @@ pub fn a_flooded_pool_changes_nothing_elsewhere(seed: u64, steps: u32) {
         assert!(both > 10);
         assert_same(&shared[..both], &quiet[..both]);
     }
+}
+
+/// The same grants, up to where the tags that decide differ by less than 1e-6 of a token per weight: there
+/// rounding decides, and from there on the courses are two. Tags are multiplied by `scales` first.
+fn assert_same_where_tags_differ(one: &[Step], other: &[Step], scales: (i128, i128)) {
+    let Some(at) = one.iter().zip(other).position(|(one, other)| one != other) else {
+        return assert_eq!(one.len(), other.len());
+    };
+    let (one, other) = (&one[at], &other[at]);
+    let apart = |one: i128, other: i128| (one * scales.0 - other * scales.1).abs();
+    let apart = match one.group == other.group {
+        true => apart(one.tags.1, other.tags.1),
+        false => apart(one.tags.0, other.tags.0),
+    };
+    assert!(apart * 1_000_000 < Dump::TOKEN * scales.0.max(scales.1), "grant {at}: {one:?} or {other:?}");
+    println!("grants {at} and after are not compared");
 }
 
 /// Names the first difference only.
