@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything the tests need, then the tests.
 #
-#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, official SDKs
+#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, planted faults, official SDKs
 #   OBLETH_TEST_REQUIRE=all      a tool or service that cannot be had is a failure instead of SKIPPED
 #
 # PostgreSQL runs on a private port with its own data folder and is stopped at the end.
@@ -15,6 +15,7 @@ main() {
   trap 'exit 143' TERM
   start_postgres
   run_rust_tests
+  run_planted_faults
   run_real_clients
 }
 
@@ -56,6 +57,13 @@ run_rust_tests() {
       OBLETH_TEST_BACKEND=postgres cargo test --workspace --test api -- --skip load:: --skip fairness:: --skip shares:: --skip process::
     fi
   fi
+}
+
+# Each fault in the list of the fair queue must be caught by its properties; prints which by which. Another build of the
+# tests of one crate.
+run_planted_faults() {
+  echo "== planted faults"
+  cargo test -p obleth-core --features planted-faults every_planted_fault_is_caught -- --nocapture
 }
 
 # The tests above have built the binary; building it alone would choose other features and compile the world again.
