@@ -5,4 +5,5 @@ pub mod data;
 pub mod health;
 pub mod limits;
 pub mod models;
+mod number;
 pub mod root_span;

@@ -2,11 +2,13 @@
 
 use crate::app::Worker;
 use crate::error::{Code, Fault, X_REQUEST_ID};
+use crate::http::number::Number;
 use crate::pipeline::{Caller, authenticate, request_id_of};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::clock::unix_micros;
 use obleth_core::fair_queue::Standing;
 use obleth_core::registry::Registry;
+use obleth_core::units::Portion;
 use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
@@ -14,8 +16,8 @@ use uuid::Uuid;
 #[derive(Serialize)]
 struct View<'a> {
     tenant: TenantView<'a>,
-    entitled_share: f64,
-    actual_share: f64,
+    entitled_share: Number<Portion>,
+    actual_share: Number<Portion>,
     in_flight: u32,
     max_in_flight: Option<u32>,
     queued: u32,
@@ -90,8 +92,8 @@ impl<'a> View<'a> {
                 weight: tenant.weight.get(),
                 group: registry.group(tenant.group).map_or("", |group| &group.name),
             },
-            entitled_share: share(standing.entitled_ppm),
-            actual_share: share(standing.actual_ppm),
+            entitled_share: Number(standing.entitled),
+            actual_share: Number(standing.actual),
             in_flight: standing.in_flight,
             max_in_flight: tenant.max_in_flight,
             queued: standing.queued,
@@ -107,10 +109,6 @@ impl<'a> View<'a> {
             models: models.collect(),
         }
     }
-}
-
-fn share(millionths: u32) -> f64 {
-    f64::from(millionths) / 1e6
 }
 
 fn millis(span: Duration) -> u64 {

@@ -21,7 +21,7 @@ fn an_idle_tenant_has_all_there_is() {
         let mut limits = answer.json();
         let key = limits["key"].as_object_mut().unwrap().remove("id").unwrap();
         let tenant = json!({"id": id, "name": "acme", "weight": 250, "group": "lab"});
-        let wanted = json!({"tenant": tenant, "entitled_share": 1.0, "actual_share": 0.0, "in_flight": 0,
+        let wanted = json!({"tenant": tenant, "entitled_share": 1, "actual_share": 0, "in_flight": 0,
             "max_in_flight": 4, "queued": 0, "max_queued": 77, "oldest_wait_ms": null, "estimated_wait_ms": 0,
             "key": {"max_in_flight": null, "in_flight": null, "queued": null}, "models": []});
         assert_eq!(limits, wanted);
@@ -49,7 +49,7 @@ fn a_tenant_that_waits_sees_where_it_stands_and_nothing_of_the_others() {
             (&limits["in_flight"], &limits["queued"], &limits["max_queued"]),
             (&json!(0), &json!(2), &json!(5))
         );
-        assert_eq!((&limits["entitled_share"], &limits["actual_share"]), (&json!(0.75), &json!(0.0)));
+        assert_eq!((&limits["entitled_share"], &limits["actual_share"]), (&json!(0.75), &json!(0)));
         assert!(limits["oldest_wait_ms"].as_u64().unwrap() < 5000, "{limits}");
         assert_eq!(limits["estimated_wait_ms"], json!(null), "nothing has finished yet");
         let on = json!([{"model": "m", "in_flight": 0, "queued": 2, "estimated_wait_ms": null}]);

@@ -3,6 +3,7 @@
 use super::{ok, query, refuse, shown, window, write_body};
 use crate::app::Gateway;
 use crate::error::{Code, Fault};
+use crate::http::number::Number;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -10,23 +11,11 @@ use chrono::{DateTime, SecondsFormat};
 use obleth_actors::admin::Write;
 use obleth_core::ids::TenantId;
 use obleth_core::units::Decimal;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
-use std::fmt::Display;
+use serde::Deserialize;
 use std::time::Duration;
 
 mod explain;
 mod live;
-
-/// A number written by its own `Display`, digit by digit: never through a float.
-struct Number<T>(T);
-
-impl<T: Display> Serialize for Number<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
-    }
-}
 
 /// Seconds with three decimals.
 fn seconds(span: Duration) -> Number<Decimal<3>> {

@@ -1,13 +1,15 @@
 //! Where one tenant stands, for itself: what it has, what it may, how long it waits. Nothing of others but
-//! what a share says of all of them together. Takes time in proportion to the models and capped keys of the
-//! tenant, whatever the number of tenants.
+//! what a share says of all of them together. Takes time in proportion to the models and the capped
+//! keys of the tenant, whatever the number of tenants.
 
 use super::plan::TenantPlan;
+use super::recent::Recent;
 use super::state::{Tenant, Ticket};
 use super::wait::Waiter;
 use super::{FairQueue, Place};
 use crate::ids::{KeyId, ModelId};
 use crate::moment::Moment;
+use crate::units::Portion;
 use std::time::Duration;
 
 /// A tenant as it may see itself.
@@ -17,11 +19,10 @@ pub struct Standing {
     pub queued: u32,
     /// The bound of `queued`.
     pub max_queued: u32,
-    /// Of what is there, what the weights give it among all who are active now, itself included; in
-    /// millionths.
-    pub entitled_ppm: u32,
-    /// Of the slots that are taken, those it holds; in millionths.
-    pub actual_ppm: u32,
+    /// What the weights give it among all who are active now, itself included.
+    pub entitled: Portion,
+    /// Of what was charged to all in the window that `Picture::window_start` tells.
+    pub actual: Portion,
     /// How long its oldest waiting request has waited.
     pub oldest_wait: Option<Duration>,
     /// How long a new request of the key would wait for a model that has room; `None` while nothing was measured.
@@ -51,8 +52,8 @@ impl FairQueue {
             in_flight,
             queued: tenant.map_or(0, |tenant| tenant.queued.count),
             max_queued: plan.max_queued.unwrap_or(self.settings.default_tenant_max_queued),
-            entitled_ppm: self.entitled_ppm(plan, tenant),
-            actual_ppm: millionths(in_flight.into(), self.counts.in_flight.into()),
+            entitled: self.entitled_of(plan, tenant),
+            actual: self.actual_of(tenant),
             oldest_wait: tenant.and_then(|tenant| self.oldest_wait(now, tenant)),
             estimated_wait: self.wait_on(now, tenant, None, key),
             key: key.and_then(|key| key_of(tenant?, key)),
@@ -61,7 +62,7 @@ impl FairQueue {
     }
 
     /// Its weight among the active ones of its group, times that of the group among the active groups.
-    fn entitled_ppm(&self, plan: &TenantPlan, tenant: Option<&Tenant>) -> u32 {
+    fn entitled_of(&self, plan: &TenantPlan, tenant: Option<&Tenant>) -> Portion {
         let (weight, group_weight) = (u64::from(plan.weight.get()), u64::from(plan.group.weight.get()));
         let group = self.groups.find(&plan.group.id);
         // With this tenant, and so its group, among the active ones.
@@ -71,7 +72,16 @@ impl FairQueue {
         let active = without(active, counted.map_or(0, |tenant| tenant.counted)).saturating_add(weight);
         let groups = without(self.counts.active_weight, group.map_or(0, |group| group.counted));
         let whole = u128::from(active).saturating_mul(groups.saturating_add(group_weight).into());
-        millionths(u128::from(weight).saturating_mul(group_weight.into()), whole)
+        Portion::of(u128::from(weight).saturating_mul(group_weight.into()), whole)
+    }
+
+    fn actual_of(&self, tenant: Option<&Tenant>) -> Portion {
+        let step = self.watch.step;
+        let sum = |recent: &mut dyn Iterator<Item = Recent>| -> u128 {
+            recent.map(|recent| u128::from(recent.sum(step))).sum()
+        };
+        let own = tenant.map_or(0, |tenant| sum(&mut tenant.lanes.iter().map(|lane| lane.recent)));
+        Portion::of(own, sum(&mut self.models.iter().map(|(_, model)| model.recent)))
     }
 
     fn oldest_wait(&self, now: Moment, tenant: &Tenant) -> Option<Duration> {
@@ -115,10 +125,4 @@ impl FairQueue {
 
 fn key_of(tenant: &Tenant, key: KeyId) -> Option<(u32, u32)> {
     tenant.keys.get(&key).map(|line| (line.in_flight, line.queued()))
-}
-
-/// `part` of `whole`; nothing of nothing.
-fn millionths(part: u128, whole: u128) -> u32 {
-    let millionths = part.saturating_mul(1_000_000).checked_div(whole).unwrap_or_default();
-    u32::try_from(millionths).unwrap_or(1_000_000).min(1_000_000)
 }

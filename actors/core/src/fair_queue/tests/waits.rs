@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fair_queue::Refusal;
+use crate::units::Portion;
 
 /// Requests of a tenant that hold `held` seconds each, with virtual endings.
 struct Pool {
@@ -234,7 +235,7 @@ fn a_tenant_sees_where_it_stands_and_nothing_of_the_others() {
     let plan = TenantPlan { max_queued: Some(9), ..tenant(1, 300) };
     let stranger = queue.standing(at(0), &plan, None);
     assert_eq!((stranger.in_flight, stranger.queued, stranger.max_queued), (0, 0, 9));
-    assert_eq!((stranger.entitled_ppm, stranger.actual_ppm), (1_000_000, 0));
+    assert_eq!((stranger.entitled, stranger.actual), (Portion::WHOLE, Portion::NONE));
     assert_eq!((stranger.estimated_wait, stranger.oldest_wait), (Some(Duration::ZERO), None));
     assert_eq!(stranger.models, []);
 
@@ -242,14 +243,14 @@ fn a_tenant_sees_where_it_stands_and_nothing_of_the_others() {
     (0..2).for_each(|_| _ = queue.try_seat(at(0), &of(2, 100, group(1, 100))).unwrap());
     queue.try_seat(at(0), &of(3, 100, group(2, 300))).unwrap();
     // Three quarters of its group, which has a quarter of the whole.
-    assert_eq!(queue.standing(at(0), &plan, None).entitled_ppm, 187_500);
+    assert_eq!(queue.standing(at(0), &plan, None).entitled.billionths(), 187_500_000);
     let keyed = Demand { key: Some((key(1), 1)), ..demand(plan, model(1, None)) };
     queue.try_seat(at(0), &keyed).unwrap();
-    assert_eq!(queue.standing(at(0), &plan, None).entitled_ppm, 187_500);
+    assert_eq!(queue.standing(at(0), &plan, None).entitled.billionths(), 187_500_000);
     queue.enqueue(at(1), keyed.clone()).unwrap();
     queue.enqueue(at(3), demand(plan, model(2, None))).unwrap();
     let standing = queue.standing(at(5), &plan, Some(key(1)));
-    assert_eq!((standing.in_flight, standing.queued, standing.actual_ppm), (1, 2, 250_000));
+    assert_eq!((standing.in_flight, standing.queued, standing.actual), (1, 2, Portion::of(1, 4)));
     assert_eq!(standing.oldest_wait, Some(Duration::from_secs(4)));
     assert_eq!(standing.key, Some((1, 1)));
     assert_eq!(standing.estimated_wait, None, "nothing was measured");

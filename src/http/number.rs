@@ -1,0 +1,15 @@
+//! JSON numbers that are exact.
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use std::fmt::Display;
+
+/// A number written by its own `Display`, digit by digit: never through a float.
+pub(super) struct Number<T>(pub T);
+
+impl<T: Display> Serialize for Number<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
