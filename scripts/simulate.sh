@@ -2,7 +2,7 @@
 # Replays the workloads S1-S10 through `obleth simulate` and prints one table of goals; ends with 1 when one is missed.
 #
 #   ./scripts/simulate.sh            seeds 0, 1, 2
-#   ./scripts/simulate.sh fresh      one that is new each time (and printed); one in twenty misses a goal, see
+#   ./scripts/simulate.sh fresh      one that is new each time (and printed); a few in a hundred miss a goal, see
 #                                    docs/decisions/0011-churn-floor.md
 #   ./scripts/simulate.sh 7 8        these seeds
 #   OBLETH_BIN=path                  the binary; without it a release build is made

@@ -44,7 +44,9 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     if target.by.is_some_and(|by| by <= asked) {
         return Err(Fault::new(Code::DeadlineUnreachable, "the request's own deadline passed on its way in"));
     }
+    record.timing.waits_since = Some(asked);
     let admitted = wait(worker, record, demand, target.by).await;
+    record.timing.waits_since = None;
     match admitted {
         Ok(Ok(seat)) => {
             record.timing.queued = seat.waited();

@@ -37,6 +37,8 @@ pub(super) struct Asked {
 pub(super) struct Timing {
     /// Time in the queue.
     pub queued: Duration,
+    /// Since when it waits for a seat; `None` before and after.
+    pub waits_since: Option<Moment>,
     /// The request was sent upstream.
     pub sent: Option<Moment>,
     /// The first byte of the answer's body came.
@@ -142,6 +144,9 @@ fn shown(fault: &Fault) -> Cow<'_, Fault> {
 impl Drop for Record {
     fn drop(&mut self) {
         if self.open {
+            if let Some(since) = self.timing.waits_since {
+                self.timing.queued = self.now().since(since);
+            }
             let ending = Ending::left(self);
             self.settle(&ending);
         }

@@ -106,6 +106,11 @@ fn a_client_that_leaves_the_queue_was_never_upstream() {
         let mut second = Raw::open(app.running.proxy).await;
         second.send(request(&key, "second", false)).await;
         until("the second waits", async || (app.running.gateway.running() == 2).then_some(())).await;
+        until("it has waited a while", async || {
+            let told = app.admin().get("/api/v1/fairshare/explain/second").await;
+            (told.status == 200 && told.json()["waited_ms"].as_u64()? >= 20).then_some(())
+        })
+        .await;
         drop(second);
         until("the second is gone", async || (app.running.gateway.running() == 1).then_some(())).await;
         gate.add_permits(1);
@@ -115,6 +120,8 @@ fn a_client_that_leaves_the_queue_was_never_upstream() {
         let row = app.row("second").await;
         left(&row, "none");
         assert_eq!(row["cost_usd"], "0");
+        let (queued, total) = (row["queue_ms"].as_u64().unwrap(), row["total_ms"].as_u64().unwrap());
+        assert!(20 <= queued && queued <= total, "{row}");
         let metrics = app.metrics().await;
         assert!(metrics.contains("status=\"499\""), "{metrics}");
         app.stop().await;

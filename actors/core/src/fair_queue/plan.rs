@@ -41,7 +41,7 @@ impl Default for Settings {
             max_queued: 10_000,
             default_tenant_max_queued: 1024,
             lag_tokens: 4096,
-            theta_percent: 65,
+            theta_percent: 75,
             min_charge_tokens: 16,
             in_weight: 1,
             out_weight: 1,

@@ -222,11 +222,13 @@ fn estimates_come_true() {
         let waited = Duration::from_micros(end - at).as_secs_f64();
         sum += estimate;
         truth += waited;
-        worst = worst.max((estimate - waited).abs() / waited.max(1.0));
+        // A second more on both sides: what is measured is whole slots of about a second.
+        let off = (estimate + 1.0) / (waited + 1.0);
+        worst = worst.max(off).max(1.0 / off);
     }
     println!("estimates {sum:.0} s of {truth:.0} s in {} requests, worst {worst:.2}", asked.len());
     assert!((sum / truth - 1.0).abs() < 0.15, "{sum} of {truth}");
-    assert!(worst < 1.0, "{worst}");
+    assert!(worst < 2.0, "{worst}");
 }
 
 #[test]
