@@ -7,7 +7,7 @@ use diesel::{Connection, ConnectionError, ConnectionResult};
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) type Conn = SyncConnectionWrapper<SqliteConnection>;
 pub(crate) type Pooled = PooledConnection<'static, Conn>;
@@ -25,12 +25,17 @@ const READERS: u32 = 4;
 /// How long a caller waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-/// WAL lets readers go on while the writer writes; `NORMAL` may lose the last transactions when the machine
-/// (not the process) dies, never the integrity of the file. `busy_timeout` is for other processes.
+/// `NORMAL` may lose the last transactions when the machine (not the process) dies, never the integrity of
+/// the file. `busy_timeout` is for other processes.
 const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; \
-     PRAGMA journal_mode = WAL; \
      PRAGMA synchronous = NORMAL; \
      PRAGMA foreign_keys = ON;";
+/// WAL lets readers go on while the writer writes. The file keeps it.
+const WAL: &str = "PRAGMA journal_mode = WAL;";
+/// How long the change to it is tried, and the pause between two tries: while others use a file that is new to
+/// it, SQLite refuses the change at once, whatever `busy_timeout` says.
+const WAL_PATIENCE: Duration = Duration::from_secs(5);
+const WAL_PAUSE: Duration = Duration::from_millis(2);
 
 impl Sqlite {
     pub(crate) fn open(path: &str) -> Self {
@@ -69,5 +74,17 @@ fn open_file(path: &str) -> ConnectionResult<SqliteConnection> {
     use diesel::connection::SimpleConnection as _;
     let mut conn = SqliteConnection::establish(path)?;
     conn.batch_execute(PRAGMAS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let begun = Instant::now();
+    while let Err(error) = conn.batch_execute(WAL) {
+        if !is_locked(&error) || begun.elapsed() >= WAL_PATIENCE {
+            return Err(ConnectionError::CouldntSetupConfiguration(error));
+        }
+        std::thread::sleep(WAL_PAUSE);
+    }
     Ok(conn)
+}
+
+fn is_locked(error: &diesel::result::Error) -> bool {
+    use diesel::result::Error::DatabaseError;
+    matches!(error, DatabaseError(_, information) if information.message() == "database is locked")
 }
