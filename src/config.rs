@@ -9,12 +9,14 @@ use std::fmt;
 mod admission;
 mod data;
 mod env;
+mod ledger;
 mod listen;
 mod upstream;
 
 pub use admission::AdmissionConfig;
 pub use data::DataConfig;
 pub use env::Env;
+pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
 pub use upstream::UpstreamConfig;
 
@@ -25,6 +27,7 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     pub admission: AdmissionConfig,
     pub data: DataConfig,
+    pub ledger: LedgerConfig,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -60,11 +63,13 @@ impl Config {
 
     /// Reads the configuration from `env`.
     pub fn read(mut env: Env) -> Result<Self, Faults> {
+        let data = DataConfig::read(&mut env);
         let config = Self {
             listen: ListenConfig::read(&mut env),
             upstream: UpstreamConfig::read(&mut env),
             admission: AdmissionConfig::read(&mut env),
-            data: DataConfig::read(&mut env),
+            ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
+            data,
             unknown: env.unknown(),
         };
         match env.into_faults() {
@@ -79,6 +84,7 @@ impl Config {
         values.extend(self.upstream.effective());
         values.extend(self.admission.effective());
         values.extend(self.data.effective());
+        values.extend(self.ledger.effective());
         values
     }
 }

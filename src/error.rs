@@ -60,6 +60,8 @@ codes! {
     TenantQueueFull = 429 "tenant_queue_full" "rate_limit_error";
     /// Ledger only.
     ClientLeft = 499 "client_left" "client_error";
+    /// Ledger only.
+    GatewayRestarted = 500 "gateway_restarted" "server_error";
     Internal = 500 "internal_error" "server_error";
     UpstreamUnreachable = 502 "upstream_unreachable" "upstream_error";
     UpstreamError = 502 "upstream_error" "upstream_error";

@@ -72,8 +72,21 @@ impl Metrics {
     fn refresh_actors(&self, handles: &Handles) {
         let state = &self.state;
         let counts = handles.accounting.counts();
-        raise(&state.ledger_rows.with_label_values(&["received"]), counts.received);
-        raise(&state.ledger_rows.with_label_values(&["recorded"]), counts.recorded);
+        for (result, rows) in [
+            ("received", counts.received),
+            ("recorded", counts.recorded),
+            ("lost", counts.lost),
+            ("replayed", counts.replayed),
+            ("interrupted", counts.interrupted),
+        ] {
+            raise(&state.ledger_rows.with_label_values(&[result]), rows);
+        }
+        for (event, count) in
+            [("corrupt", counts.corrupt), ("torn", counts.torn), ("write_failed", counts.failures)]
+        {
+            raise(&state.journal_faults.with_label_values(&[event]), count);
+        }
+        state.journal_bytes.set(i64::try_from(counts.bytes).unwrap_or(i64::MAX));
         state.ledger_backlog.set(i64::try_from(counts.waiting).unwrap_or(i64::MAX));
         for (actor, restarts) in [
             (obleth_actors::fairshare::NAME, handles.fairshare.restarts()),

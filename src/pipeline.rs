@@ -40,7 +40,7 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
     let mut record = Record::open(Data::clone(&worker), arrival, caller);
     let target = match resolve::resolve(&worker, &mut record, &request, payload).await {
         Ok(target) => target,
-        Err(fault) => return record.refuse(&fault),
+        Err(fault) => return record.refuse(&fault).await,
     };
     ping::attend(record.early.clone(), answer(worker, record, request, target)).await
 }
@@ -54,7 +54,7 @@ async fn answer(
 ) -> HttpResponse {
     match send(&worker, &mut record, &request, target).await {
         Ok(answer) => meter::meter(record, answer).await,
-        Err(fault) => record.refuse(&fault),
+        Err(fault) => record.refuse(&fault).await,
     }
 }
 

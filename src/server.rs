@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::AccessLog;
 use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
-use obleth_actors::accounting::{Accounting, StoreHealth};
+use obleth_actors::accounting::{Accounting, JournalError, OpenJournal, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
@@ -28,8 +28,6 @@ mod shutdown;
 
 pub use shutdown::Patience;
 
-/// Ledger rows that may wait for the database before new requests are refused.
-const LEDGER_CAPACITY: usize = 100_000;
 /// Admission requests that may be on their way to the scheduler.
 const FAIRSHARE_MAILBOX: usize = 65_536;
 /// Pause between attempts to reach a database that is away at the start.
@@ -48,6 +46,8 @@ pub enum StartError {
     NoFile(DatabaseUrl, String),
     #[error("{0}")]
     Registry(#[from] AdminError),
+    #[error("{0}")]
+    Journal(#[from] JournalError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("{0} is served by another obleth; several replicas share a PostgreSQL database")]
@@ -128,11 +128,12 @@ impl Running {
         let url = config.data.database.clone().ok_or(StartError::NoDatabase)?;
         let lock = lock_of(&url)?;
         let store = runtime.open(&url)?;
+        let journal = OpenJournal::open(&config.ledger.journal)?;
         let (proxy_listener, proxy) = bind("OBLETH_PROXY_LISTEN", config.listen.proxy)?;
         let (admin_listener, admin) = bind("OBLETH_ADMIN_LISTEN", config.listen.admin)?;
         let (metrics_listener, metrics) = bind("OBLETH_METRICS_LISTEN", config.listen.metrics)?;
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
-        let gateway = Arc::new(gateway(&config, &store, &arbiters)?);
+        let gateway = Arc::new(gateway(&config, &store, &arbiters, journal)?);
         let away = prepare(&gateway, &store).await?;
         if let Some(reason) = away.as_ref().filter(|_| !url.is_shared()) {
             // A server may come up later; a file that cannot be opened is a mistake.
@@ -168,7 +169,12 @@ impl Running {
     }
 }
 
-fn gateway(config: &Config, store: &Store, arbiters: &[Arbiter]) -> Result<Gateway, StartError> {
+fn gateway(
+    config: &Config,
+    store: &Store,
+    arbiters: &[Arbiter],
+    journal: OpenJournal,
+) -> Result<Gateway, StartError> {
     let clock = Clock::start();
     let settings = Settings::of(config);
     let health = StoreHealth::default();
@@ -182,7 +188,7 @@ fn gateway(config: &Config, store: &Store, arbiters: &[Arbiter]) -> Result<Gatew
         return Err(StartError::NoDatabase);
     };
     let fairshare = Fairshare::start(central, clock, queue, FAIRSHARE_MAILBOX);
-    let accounting = Accounting::start(others, store.clone(), health.clone(), LEDGER_CAPACITY);
+    let accounting = Accounting::start(others, store.clone(), health.clone(), journal);
     let admin = Admin::start(
         others,
         Setup {

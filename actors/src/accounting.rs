@@ -1,27 +1,33 @@
 //! AccountingActor: the ledger.
 //!
-//! Is: the shell of `obleth_core::ledger::Spool`. A finished request hands its row over through the cell,
-//! without waiting; the actor writes rows to the database in batches, again and again until each is in.
-//! Is not: on a request's path. Invariant: received = recorded + waiting; no row is lost with a panic of the
-//! actor or the core, none is doubled (the database takes a row id once).
+//! Is: the shell of `obleth_core::ledger::journal`. A request that has its seat is noted as open; when it ends
+//! its row is appended to the journal's file through the cell, by the thread that ends it, before the end of the
+//! answer leaves. The actor brings rows from the journal to the database in batches, again and again until each
+//! is in, syncs the file and keeps the segments. Is not: on a request's path, but for one write. Invariant:
+//! received = recorded + waiting + lost; none is doubled (the database takes a row id once).
 
-use crate::cell::{Cell, Contained, Heal};
+use crate::cell::Contained;
 use crate::supervise::{Crash, Supervised, Undelivered};
 use actix::Arbiter;
-use obleth_core::ledger::{Counts, LedgerRow, Spool};
+use obleth_core::ledger::journal::Full;
+use obleth_core::ledger::{Counts, LedgerRow};
 use obleth_schema::Store;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 mod actor;
+mod folder;
 mod health;
+mod ledger;
 pub mod usage;
 
 use actor::{AccountingActor, Flush};
+pub use folder::{JournalError, JournalSettings, OpenJournal, Sync};
 pub use health::StoreHealth;
+use ledger::Ledger;
+pub use ledger::Written;
+pub use obleth_core::ledger::journal::WhenFull;
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "accounting";
@@ -30,64 +36,18 @@ pub const NAME: &str = "accounting";
 const MAILBOX: usize = 256;
 /// Rows of one batch.
 const BATCH: usize = 500;
-/// How often waiting rows are written; every pause is looked at as often.
+/// How often waiting rows go to the database and segments are looked at; every pause is looked at as often.
 const TICK: Duration = Duration::from_millis(100);
+/// How long an open may wait for the kernel.
+const WRITE: Duration = Duration::from_millis(10);
+/// How long a row may wait for the disk.
+const SYNC: Duration = Duration::from_millis(50);
+/// Pause after the disk failed, and between two words about lost rows.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+const LOST_PAUSE: Duration = Duration::from_secs(60);
 /// First and longest pause after a batch the database did not take.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// The core with what it needs to heal.
-struct Books {
-    spool: Spool,
-    capacity: usize,
-}
-
-impl Heal for Books {
-    fn heal(&mut self) {
-        let torn = std::mem::replace(&mut self.spool, Spool::new(self.capacity));
-        self.spool = torn.resume();
-    }
-}
-
-/// Shared by the handle and the actor.
-struct Ledger {
-    cell: Cell<Books>,
-    /// Rows a contained fault kept out of the core; taken in with the next call.
-    stranded: Mutex<Vec<Arc<LedgerRow>>>,
-    has_stranded: AtomicBool,
-}
-
-impl Ledger {
-    /// Calls the core; first hands it what a fault kept out.
-    fn with<R>(&self, call: impl FnOnce(&mut Spool) -> R) -> Option<R> {
-        let mut stranded = if self.has_stranded.swap(false, Ordering::AcqRel) {
-            std::mem::take(&mut *self.stranded.lock())
-        } else {
-            Vec::new()
-        };
-        let result = self.cell.with(|books| {
-            while let Some(row) = stranded.pop() {
-                books.spool.push(row);
-            }
-            call(&mut books.spool)
-        });
-        self.strand(stranded);
-        result.ok()
-    }
-
-    /// Keeps rows that did not reach the core for the next call.
-    fn strand(&self, rows: Vec<Arc<LedgerRow>>) {
-        if !rows.is_empty() {
-            self.stranded.lock().extend(rows);
-            self.has_stranded.store(true, Ordering::Release);
-        }
-    }
-
-    /// The same for a call that may be made again: a contained fault does not end it.
-    fn with_retry<R>(&self, call: impl Fn(&mut Spool) -> R) -> Option<R> {
-        (0..3).find_map(|_| self.with(&call))
-    }
-}
 
 /// How handlers reach the ledger.
 #[derive(Clone)]
@@ -105,13 +65,16 @@ impl std::fmt::Debug for Accounting {
 }
 
 impl Accounting {
-    /// Starts the actor on `arbiter`; from `capacity` waiting rows on new requests are refused.
-    pub fn start(arbiter: &Arbiter, store: Store, health: StoreHealth, capacity: usize) -> Self {
-        let ledger = Arc::new(Ledger {
-            cell: Cell::new(NAME, Books { spool: Spool::new(capacity), capacity }),
-            stranded: Mutex::new(Vec::new()),
-            has_stranded: AtomicBool::new(false),
-        });
+    /// Starts the actor on `arbiter`.
+    pub fn start(arbiter: &Arbiter, store: Store, health: StoreHealth, journal: OpenJournal) -> Self {
+        let ledger = Arc::new(Ledger::new(journal));
+        let found = ledger.counts();
+        if found.replayed + found.corrupt + found.torn > 0 {
+            let path = ledger.folder().path().display();
+            let (rows, interrupted, corrupt, torn) =
+                (found.replayed, found.interrupted, found.corrupt, found.torn);
+            tracing::info!(%path, rows, interrupted, corrupt, torn, "rows were left in the journal");
+        }
         let actor = Arc::new(Supervised::new(NAME));
         let (owned, theirs, noted) = (Arc::clone(&ledger), store.clone(), health.clone());
         actor.run(arbiter, MAILBOX, move |line| {
@@ -120,30 +83,39 @@ impl Accounting {
         Self { ledger, actor, store, health }
     }
 
-    /// Takes the row of a finished request. `false`: a contained fault; the row is kept and goes in later.
-    pub fn record(&self, row: Arc<LedgerRow>) -> bool {
-        let mut row = Some(row);
-        let taken = self.ledger.with(|spool| row.take().into_iter().for_each(|row| spool.push(row)));
-        self.ledger.strand(row.into_iter().collect());
-        taken.is_some()
+    /// Notes that a request has its seat, and sets room aside for its row. `row` is what it shall have if the
+    /// process ends before it does. A contained fault is the request's own: it has cost nothing yet.
+    pub fn open(&self, row: &LedgerRow) -> Result<Result<(), Full>, Contained> {
+        self.ledger.open(row)
+    }
+
+    /// Takes the row of a finished request; the kernel has it when this returns. `Some`: the end of the answer is
+    /// to wait for [`Self::durable`].
+    pub fn record(&self, row: &Arc<LedgerRow>) -> Option<Written> {
+        self.ledger.record(row)
+    }
+
+    /// Waits until the disk has the row, or fails.
+    pub async fn durable(&self, place: Written) {
+        self.ledger.durable(place).await;
     }
 
     /// Whether a new request may start. A contained fault is the request's own: it has cost nothing yet.
     pub fn has_room(&self) -> Result<bool, Contained> {
-        self.ledger.with(|spool| spool.has_room()).ok_or(Contained(NAME))
+        self.ledger.with(|books| books.journal.has_room())
     }
 
     /// Row counts since the start.
     pub fn counts(&self) -> Counts {
-        self.ledger.with_retry(|spool| spool.counts()).unwrap_or_default()
+        self.ledger.counts()
     }
 
     /// Waits until every row handed over so far is in the database, at most `patience`. Whether it is.
     pub async fn flush(&self, patience: Duration) -> bool {
-        let Some(Counts { received: target, recorded, .. }) = self.ledger.with_retry(|spool| spool.counts())
-        else {
+        let Some(counts) = self.ledger.with_retry(|books| books.journal.counts()) else {
             return false;
         };
+        let target = counts.received;
         let attempt = async {
             loop {
                 match self.actor.send(Flush { target }).await {
@@ -152,7 +124,14 @@ impl Accounting {
                 }
             }
         };
-        target == recorded || timeout(patience, attempt).await.is_ok()
+        target == counts.recorded + counts.lost || timeout(patience, attempt).await.is_ok()
+    }
+
+    /// For the end of the process: what is in the journal reaches the disk. Blocks.
+    pub fn sync(&self) {
+        if let Err(error) = self.ledger.sync_out() {
+            tracing::error!(%error, "the journal cannot be brought to the disk");
+        }
     }
 
     /// Contained faults and restarts since the start.

@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) queue_depth: IntGaugeVec,
     pub(super) ledger_rows: IntCounterVec,
     pub(super) ledger_backlog: IntGauge,
+    pub(super) journal_bytes: IntGauge,
+    pub(super) journal_faults: IntCounterVec,
     pub(super) actor_restarts: IntCounterVec,
     pub(super) mailbox_depth: IntGaugeVec,
 }
@@ -140,10 +142,16 @@ impl State {
             queue_depth: make.gauges("obleth_queue_depth", "Requests that wait, by model.", &["model"])?,
             ledger_rows: make.counters(
                 "obleth_ledger_rows_total",
-                "Ledger rows by what became of them (received, recorded).",
+                "Ledger rows since the start; received = recorded + backlog + lost.",
                 &["result"],
             )?,
             ledger_backlog: make.count("obleth_ledger_backlog", "Ledger rows that wait for the database.")?,
+            journal_bytes: make.count("obleth_ledger_journal_bytes", "Size of the ledger's journal.")?,
+            journal_faults: make.counters(
+                "obleth_ledger_journal_faults_total",
+                "Damaged records, torn ends and failed writes of the ledger's journal.",
+                &["event"],
+            )?,
             actor_restarts: make.counters(
                 "obleth_actor_restarts_total",
                 "Contained faults and restarts by actor.",

@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use super::resolve::{Target, check_again};
+use super::settle::interrupted;
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
@@ -28,14 +29,11 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     let gateway = &worker.gateway;
     match gateway.handles.accounting.has_room() {
         Ok(true) => {}
-        Ok(false) => {
-            return Err(Fault::new(Code::StoreUnavailable, "the ledger cannot take more requests now"));
-        }
-        Err(Contained(_)) => {
-            return Err(Fault::new(Code::Restarting, "the ledger was restarted after a fault"));
-        }
+        Ok(false) => return Err(no_room()),
+        Err(Contained(_)) => return Err(ledger_restarted()),
     }
     if record.arrival.route == Route::CountTokens {
+        open(worker, record)?;
         return Ok(Pass::Free);
     }
     let demand = demand(worker, record, target)?;
@@ -57,6 +55,7 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
             }
             record.admission = if record.stood { Admission::Queued } else { Admission::Fast };
             record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
+            open(worker, record)?;
             Ok(Pass::Seated(seat))
         }
         Ok(Err(refused)) => {
@@ -74,6 +73,23 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
             Err(Fault::new(Code::Draining, "the gateway is shutting down"))
         }
     }
+}
+
+/// Notes in the ledger that the request goes upstream, and sets room aside for its row.
+fn open(worker: &Worker, record: &Record) -> Result<(), Fault> {
+    match worker.gateway.handles.accounting.open(&interrupted(record)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_full)) => Err(no_room()),
+        Err(Contained(_)) => Err(ledger_restarted()),
+    }
+}
+
+fn no_room() -> Fault {
+    Fault::new(Code::StoreUnavailable, "the ledger cannot take more requests now")
+}
+
+fn ledger_restarted() -> Fault {
+    Fault::new(Code::Restarting, "the ledger was restarted after a fault")
 }
 
 fn about(record: &Record, target: &Target, at: Moment) -> About {

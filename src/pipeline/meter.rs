@@ -76,7 +76,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
         Err(no_stream())
     } else if head.is_collected() {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {
-            Ok(Collected::Whole(whole)) => return whole_answer(record, &head, whole),
+            Ok(Collected::Whole(whole)) => return whole_answer(record, &head, whole).await,
             Ok(Collected::Begun(_)) if record.head_is_out() => Err(no_stream()),
             Ok(Collected::Begun(first)) => Ok((Flow::Bytes, first)),
             Err(fault) => Err(fault),
@@ -90,7 +90,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
             let metered = Metered::new(record, flow, body, first, &head, asked_for_usage);
             answer.set_body(BoxBody::new(metered))
         }
-        Err(fault) => record.refuse(&fault),
+        Err(fault) => record.refuse(&fault).await,
     }
 }
 
@@ -106,11 +106,12 @@ async fn begin_stream(record: &mut Record, body: &mut Body) -> Result<Vec<Bytes>
 }
 
 /// An answer that is here as a whole.
-fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
+async fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
     let route = record.arrival.route;
     let mut status = head.status;
     if status.is_success() && is_json_route(route) && !head.is_encoded() && !is_json(&body) {
-        return record.refuse(&Fault::new(Code::UpstreamError, "the upstream's answer is not JSON"));
+        let fault = Fault::new(Code::UpstreamError, "the upstream's answer is not JSON");
+        return record.refuse(&fault).await;
     }
     let mut code = Code::UpstreamError;
     if status.is_client_error() && names_missing_model(&body) {
@@ -122,7 +123,7 @@ fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
     if !status.is_success() {
         ending = ending.because(status.as_u16(), code.name());
     }
-    record.settle(&ending);
+    record.settled(&ending).await;
     if record.head_is_out() {
         return HttpResponse::Ok().body(told(&record, status, code, &body));
     }

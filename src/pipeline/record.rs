@@ -12,8 +12,10 @@ use crate::error::{Code, Fault};
 use crate::wire::failure::Position;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use obleth_actors::accounting::Written;
 use obleth_actors::fairshare::story::Telling;
 use obleth_actors::guards::Seat;
+use obleth_core::ids::RowId;
 use obleth_core::ledger::Admission;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
@@ -21,6 +23,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// What the request turned out to ask.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Timing {
 #[derive(Debug)]
 pub(super) struct Record {
     pub worker: Data<Worker>,
+    /// Of its row in the ledger.
+    pub id: RowId,
     pub arrival: Arrival,
     pub caller: Caller,
     pub asked: Option<Asked>,
@@ -72,6 +77,7 @@ impl Record {
         worker.gateway.running.fetch_add(1, Ordering::AcqRel);
         Self {
             worker,
+            id: RowId(Uuid::now_v7()),
             arrival,
             caller,
             asked: None,
@@ -108,20 +114,25 @@ impl Record {
         self.early.as_ref().is_some_and(Early::is_out)
     }
 
-    /// Ends the record. A second call does nothing.
-    pub fn settle(&mut self, ending: &Ending) {
-        if std::mem::replace(&mut self.open, false) {
-            settle::settle(self, ending);
+    /// Ends the record. A second call does nothing. `Some`: the end of the answer is to wait for it.
+    pub fn settle(&mut self, ending: &Ending) -> Option<Written> {
+        if std::mem::replace(&mut self.open, false) { settle::settle(self, ending) } else { None }
+    }
+
+    /// The same, and waits for the disk where that is wanted.
+    pub async fn settled(&mut self, ending: &Ending) {
+        if let Some(written) = self.settle(ending) {
+            self.worker.gateway.handles.accounting.durable(written).await;
         }
     }
 
     /// Ends the record with an error of the gateway, and answers it.
-    pub fn refuse(mut self, fault: &Fault) -> HttpResponse {
+    pub async fn refuse(mut self, fault: &Fault) -> HttpResponse {
         if self.timing.sent.is_none() && !matches!(fault.code.status(), 400 | 413 | 499) {
             self.admission = Admission::Rejected;
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());
-        self.settle(&ending);
+        self.settled(&ending).await;
         if self.head_is_out() {
             let Arrival { route, request_id, .. } = &self.arrival;
             return HttpResponse::Ok().body(shown(fault).event(*route, Position::default(), request_id));

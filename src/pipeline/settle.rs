@@ -1,16 +1,16 @@
 //! The last stage: true usage to the scheduler, the ledger, the metrics and the access log. Once a request,
 //! synchronous, whatever the ending.
 
+use super::meter::estimated;
 use super::record::Record;
 use crate::error::Code;
 use crate::metrics::Observed;
+use obleth_actors::accounting::Written;
 use obleth_actors::fairshare::story::End;
 use obleth_core::fair_queue::Spent;
-use obleth_core::ids::RowId;
 use obleth_core::ledger::{CacheState, LedgerRow, Usage, UsageSource, cost};
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +67,8 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Settles `record`.
-pub(super) fn settle(record: &mut Record, ending: &Ending) {
+/// Settles `record`. `Some`: the end of the answer is to wait for it.
+pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
     }
@@ -92,8 +92,19 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) {
         upstream: record.timing.sent.map(|at| record.now().since(at)),
     });
     record.worker.gateway.access.note(&row);
-    // Whether at once or, after a contained fault, with the next row: the ledger has it from here on.
-    record.worker.gateway.handles.accounting.record(row);
+    // The kernel has it from here on: a killed process does not take it along.
+    record.worker.gateway.handles.accounting.record(&row)
+}
+
+/// The row of a request that has its seat, should the process end before it does: charged by its estimate.
+pub(super) fn interrupted(record: &Record) -> LedgerRow {
+    let usage = match record.estimated_tokens {
+        0 => Usage::default(),
+        _ => estimated(record),
+    };
+    let code = Code::GatewayRestarted;
+    let ending = Ending::answered(code.status(), usage, 0).because(code.status(), code.name());
+    row(record, &ending, record.now().since(record.arrival.at))
 }
 
 fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
@@ -101,7 +112,7 @@ fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
     let asked = record.asked.as_ref();
     let none = || Arc::from("");
     LedgerRow {
-        id: RowId(Uuid::now_v7()),
+        id: record.id,
         request_id: Arc::clone(&record.arrival.request_id),
         ts: record.arrival.unix_micros,
         tenant: record.caller.tenant.id,

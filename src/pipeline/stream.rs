@@ -85,6 +85,8 @@ pub(super) struct Metered {
     tick: Pin<Box<Sleep>>,
     /// Output tokens the scheduler knows of.
     reported: u64,
+    /// What is in `out` waits for the disk to have the row (`OBLETH_LEDGER_SYNC=always`).
+    held: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Metered {
@@ -111,6 +113,7 @@ impl Metered {
             silent_since: None,
             tick: Box::pin(sleep_until(now + TICK)),
             reported: 0,
+            held: None,
         };
         first.into_iter().for_each(|chunk| metered.take(chunk));
         metered
@@ -232,7 +235,9 @@ impl Metered {
         if let Some(code) = code {
             ending = ending.because(code.status(), code.name());
         }
-        self.record.settle(&ending);
+        let Some(written) = self.record.settle(&ending) else { return };
+        let accounting = self.record.worker.gateway.handles.accounting.clone();
+        self.held = Some(Box::pin(async move { accounting.durable(written).await }));
     }
 
     /// Time has passed without a piece.
@@ -284,6 +289,10 @@ impl MessageBody for Metered {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let this = self.get_mut();
         loop {
+            if let Some(held) = &mut this.held {
+                ready!(held.as_mut().poll(cx));
+                this.held = None;
+            }
             if let Some(piece) = this.out.pop_front() {
                 if piece.is_empty() {
                     continue;

@@ -23,7 +23,7 @@ pub enum Patience {
 
 impl Running {
     /// Ends the server. `hurry` ends the wait early when it resolves (a second signal). `false`: rows of the
-    /// ledger did not reach the database.
+    /// ledger did not reach the database; they are in the journal, for the next start.
     pub async fn stop(self, patience: Patience, hurry: impl Future<Output = ()>) -> bool {
         let lifecycle = &self.gateway.lifecycle;
         let grace = self.config.listen.shutdown_grace;
@@ -53,8 +53,10 @@ impl Running {
         let written = accounting.flush(FLUSH).await;
         if !written {
             let rows = accounting.counts().waiting;
-            tracing::error!(rows, "ledger rows did not reach the database and are lost");
+            tracing::warn!(rows, "ledger rows did not reach the database and wait in the journal");
         }
+        // The very end: nothing else runs any more.
+        accounting.sync();
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

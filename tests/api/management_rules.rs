@@ -88,8 +88,9 @@ fn secrets_are_written_and_never_read() {
             .expect(400);
         assert!(!long.text().contains("very-secret"), "{}", long.text());
         let directory = app.stop().await;
-        for file in std::fs::read_dir(directory.path()).unwrap() {
-            let path = file.unwrap().path();
+        let folders = [directory.path().to_owned(), directory.path().join("journal")];
+        let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        for path in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
             let bytes = std::fs::read(&path).unwrap();
             for secret in ["very-secret-1", "very-secret-2", secret.as_str()] {
                 assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "{path:?}");

@@ -1,12 +1,14 @@
-//! The ledger: what a row says, what tokens cost, and which rows still wait for the database.
+//! The ledger: what a row says, what tokens cost, and the journal in which rows wait for the database.
 
 mod cost;
+mod entry;
+pub mod journal;
 mod row;
-mod spool;
 
 pub use cost::{Usage, UsageSource, cost};
+pub use entry::Entry;
+pub use journal::Counts;
 pub use row::{Admission, CacheState, LedgerRow};
-pub use spool::{Batch, Counts, Spool};
 
 #[cfg(test)]
 mod tests;

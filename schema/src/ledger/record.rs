@@ -2,8 +2,7 @@
 
 use crate::tables::ledger;
 use diesel::prelude::*;
-use obleth_core::ledger::LedgerRow;
-use std::sync::Arc;
+use obleth_core::ledger::{Entry, LedgerRow};
 
 /// One request: what it asked, got and cost.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -46,38 +45,42 @@ pub struct LedgerRecord {
 
 impl From<&LedgerRow> for LedgerRecord {
     fn from(row: &LedgerRow) -> Self {
-        // The counts that the cost was made from.
-        let usage = row.usage.clamped();
+        Self::from(&Entry::from(row))
+    }
+}
+
+impl From<&Entry<'_>> for LedgerRecord {
+    fn from(entry: &Entry<'_>) -> Self {
         Self {
-            row_id: row.id.to_string(),
-            request_id: text(&row.request_id),
-            ts: row.ts,
-            tenant_id: row.tenant.to_string(),
-            key_id: row.key.to_string(),
-            model: text(&row.model),
-            upstream_model: text(&row.upstream_model),
-            route: text(row.route),
-            stream: row.stream,
-            admission: row.admission.as_str().to_owned(),
-            status: row.status.into(),
-            error_code: row.error_code.map(text),
-            cache: row.cache.as_str().to_owned(),
-            estimated_tokens: count(row.estimated_tokens),
-            input_tokens: count(usage.input),
-            cached_input_tokens: count(usage.cached_input),
-            output_tokens: count(usage.output),
-            reasoning_tokens: count(usage.reasoning),
-            usage_source: row.usage_source().as_str().to_owned(),
-            cost_pico: row.cost.row_pico(),
-            queue_ms: count(row.queue_ms),
-            ttft_ms: row.ttft_ms.map(count),
-            total_ms: count(row.total_ms),
-            target_pod: optional_text(row.target_pod.as_ref()),
-            session_id: optional_text(row.session_id.as_ref()),
-            mcp_server: None,
-            mcp_tool: None,
-            bytes_in: count(row.bytes_in),
-            bytes_out: count(row.bytes_out),
+            row_id: entry.row_id.to_string(),
+            request_id: text(entry.request_id),
+            ts: entry.ts,
+            tenant_id: entry.tenant.to_string(),
+            key_id: entry.key.to_string(),
+            model: text(entry.model),
+            upstream_model: text(entry.upstream_model),
+            route: text(entry.route),
+            stream: entry.stream,
+            admission: text(entry.admission),
+            status: entry.status.into(),
+            error_code: entry.error_code.map(text),
+            cache: text(entry.cache),
+            estimated_tokens: count(entry.estimated_tokens),
+            input_tokens: count(entry.input_tokens),
+            cached_input_tokens: count(entry.cached_input_tokens),
+            output_tokens: count(entry.output_tokens),
+            reasoning_tokens: count(entry.reasoning_tokens),
+            usage_source: text(entry.usage_source),
+            cost_pico: entry.cost_pico,
+            queue_ms: count(entry.queue_ms),
+            ttft_ms: entry.ttft_ms.map(count),
+            total_ms: count(entry.total_ms),
+            target_pod: entry.target_pod.map(text),
+            session_id: entry.session_id.map(text),
+            mcp_server: entry.mcp_server.map(text),
+            mcp_tool: entry.mcp_tool.map(text),
+            bytes_in: count(entry.bytes_in),
+            bytes_out: count(entry.bytes_out),
         }
     }
 }
@@ -85,10 +88,6 @@ impl From<&LedgerRow> for LedgerRecord {
 /// PostgreSQL refuses a NUL in text; one row with one must not hold its whole batch up for ever.
 fn text(value: &str) -> String {
     value.replace('\0', "\u{fffd}")
-}
-
-fn optional_text(value: Option<&Arc<str>>) -> Option<String> {
-    value.map(|value| text(value))
 }
 
 fn count(value: u64) -> i64 {

@@ -59,7 +59,9 @@ impl TestApp {
     /// A gateway on the database in `directory`.
     pub async fn start_in(directory: TempDir, base: &str, variables: &[(&str, &str)]) -> Self {
         let database = database::url_in(directory.path()).await;
+        let journal = directory.path().join("journal").display().to_string();
         let own = [
+            ("OBLETH_JOURNAL_DIR", journal.as_str()),
             ("OBLETH_PROXY_LISTEN", "127.0.0.1:0"),
             ("OBLETH_ADMIN_LISTEN", "127.0.0.1:0"),
             ("OBLETH_METRICS_LISTEN", "127.0.0.1:0"),
