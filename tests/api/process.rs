@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod kill;
 mod shutdown;
 mod simulate;
 mod spawned;

@@ -91,6 +91,7 @@ pub struct Serving {
     pub process: Obleth,
     pub proxy: SocketAddr,
     pub admin: Caller,
+    pub metrics: SocketAddr,
     pub directory: TempDir,
 }
 
@@ -119,7 +120,12 @@ impl Serving {
         })
         .await;
         let admin = Caller::new(addresses[1], Some(ADMIN_TOKEN));
-        Self { process, proxy: addresses[0], admin, directory }
+        Self { process, proxy: addresses[0], admin, metrics: addresses[2], directory }
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        Caller::new(self.metrics, None).get("/metrics").await.expect(200).text()
     }
 
     /// Makes model `m` and a tenant with a key.
