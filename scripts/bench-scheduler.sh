@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the scheduler costs on this machine: the cycle of the fair queue and an admission through its actor.
+# What the scheduler and the ledger cost on this machine: the cycle of the fair queue, an admission through its actor, a
+# row in the journal.
 #
 # Runs the benchmarks of obleth-core and obleth-actors and prints one table of their medians; exits 1 when a limit does
 # not hold. Half a minute after the build.
@@ -11,7 +12,8 @@ main() {
   cd "$repo_dir"
   cargo bench --locked --quiet -p obleth-core --bench fair_queue | tee "$work_dir/core" >&2
   cargo bench --locked --quiet -p obleth-actors --bench admission | tee "$work_dir/shell" >&2
-  report "$work_dir/core" "$work_dir/shell"
+  cargo bench --locked --quiet -p obleth-actors --bench journal | tee "$work_dir/journal" >&2
+  report "$work_dir/core" "$work_dir/shell" "$work_dir/journal"
 }
 
 report() {
@@ -41,7 +43,7 @@ def medians(path):
     return found
 
 
-core, shell = map(medians, sys.argv[1:])
+core, shell, journal = map(medians, sys.argv[1:])
 rows = [
     *((f"enqueue, grant, release, {n} backlogged", core.get(f"cycle/{n}"), limit)
       for n, limit in ((1, None), (1_000, 2), (10_000, None), (100_000, 4))),
@@ -49,6 +51,8 @@ rows = [
     ("admission, uncontended", shell.get("uncontended"), 2),
     ("admission through the actor, one caller", shell.get("through_the_actor"), None),
     ("admission, 256 callers on 8 slots", shell["callers_256"] / 256 if "callers_256" in shell else None, None),
+    ("row appended to the journal", journal.get("append_row"), 2),
+    ("open and row of a request", journal.get("open_and_row"), None),
 ]
 broken = []
 print(f"{'median, µs':46}{'':>9}{'limit':>7}")

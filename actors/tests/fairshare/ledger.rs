@@ -1,7 +1,7 @@
 //! The ledger under faults: each row in the database exactly once.
 
 use actix::{Arbiter, System};
-use obleth_actors::accounting::{Accounting, JournalSettings, OpenJournal, StoreHealth};
+use obleth_actors::accounting::{Accounting, JournalError, JournalSettings, OpenJournal, StoreHealth};
 use obleth_core::ids::{KeyId, RowId, TenantId};
 use obleth_core::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
 use obleth_core::units::Usd;
@@ -20,19 +20,19 @@ struct Books {
     store: Store,
     runtime: Runtime,
     arbiter: Arbiter,
-    _folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     _system: actix::SystemRunner,
 }
 
 impl Books {
     fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let url = format!("sqlite://{}/obleth.db", folder.path().display());
         Self::open(&url, 1 << 30, folder)
     }
 
     /// With a journal of this size in `folder`.
-    fn open(url: &str, max_bytes: u64, folder: tempfile::TempDir) -> Self {
+    fn open(url: &str, max_bytes: u64, folder: Arc<tempfile::TempDir>) -> Self {
         let system = System::new();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let store = {
@@ -44,9 +44,9 @@ impl Books {
         }
         let arbiter = Arbiter::new();
         let settings = JournalSettings { max_bytes, ..JournalSettings::new(folder.path().join("journal")) };
-        let journal = OpenJournal::open(&settings).unwrap();
+        let journal = opened(&settings);
         let accounting = Accounting::start(&arbiter, store.clone(), StoreHealth::default(), journal);
-        Self { accounting, store, runtime, arbiter, _folder: folder, _system: system }
+        Self { accounting, store, runtime, arbiter, folder, _system: system }
     }
 
     /// The row ids in the database, and how many rows it counts.
@@ -76,6 +76,17 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         self.arbiter.stop();
+    }
+}
+
+/// A journal that another one of this process may still be giving back.
+fn opened(settings: &JournalSettings) -> OpenJournal {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match OpenJournal::open(settings) {
+            Err(JournalError::Taken(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            journal => return journal.unwrap(),
+        }
     }
 }
 
@@ -181,7 +192,7 @@ fn a_flush_is_not_done_because_its_count_met_a_fault() {
 
 #[test]
 fn rows_wait_while_the_database_is_away_and_the_gateway_hears_when_there_is_no_room() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Arc::new(tempfile::tempdir().unwrap());
     let books = Books::open("postgres://nobody:x@127.0.0.1:1/none", 1 << 20, folder);
     let mut opened = Vec::new();
     while books.accounting.has_room().unwrap() {
@@ -208,4 +219,58 @@ fn rows_wait_while_the_database_is_away_and_the_gateway_hears_when_there_is_no_r
     books.accounting.plant_fault();
     let _ = books.accounting.has_room();
     assert_eq!(books.accounting.counts().waiting, rows);
+}
+
+#[test]
+fn what_one_process_could_not_hand_over_the_next_one_does() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let away = Books::open("postgres://nobody:x@127.0.0.1:1/none", 1 << 30, Arc::clone(&folder));
+    let (rows, running): (Vec<_>, Vec<_>) =
+        (0..3010).map(|_| row()).partition(|row| row.id.0.as_u128() % 7 > 0);
+    running.iter().for_each(|row| away.accounting.open(row).unwrap().unwrap());
+    for row in &rows {
+        away.accounting.record(row);
+    }
+    drop(away);
+    let url = format!("sqlite://{}/obleth.db", folder.path().display());
+    let books = Books::open(&url, 1 << 30, folder);
+    assert!(books.flush(Duration::from_secs(30)), "{:?}", books.accounting.counts());
+    let (ids, count) = books.rows();
+    assert_eq!(count, 3010);
+    assert!(rows.iter().chain(&running).all(|row| ids.contains(&row.id.to_string())));
+    let counts = books.accounting.counts();
+    assert_eq!((counts.received, counts.recorded, counts.replayed), (3010, 3010, 3010));
+    assert_eq!(counts.interrupted, u64::try_from(running.len()).unwrap());
+}
+
+#[test]
+fn segments_come_and_go_and_a_small_journal_is_enough() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let url = format!("sqlite://{}/obleth.db", folder.path().display());
+    let books = Books::open(&url, 1 << 20, folder);
+    let long = row();
+    assert!(books.accounting.open(&long).unwrap().is_ok());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for _ in 0..20_000 {
+        let row = row();
+        while books.accounting.open(&row).unwrap().is_err() {
+            assert!(Instant::now() < deadline, "no room comes back: {:?}", books.accounting.counts());
+            std::thread::yield_now();
+        }
+        books.accounting.record(&row);
+    }
+    assert!(books.flush(Duration::from_secs(30)), "{:?}", books.accounting.counts());
+    let segments = || {
+        let files = std::fs::read_dir(books.folder.path().join("journal")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "seg")).count()
+    };
+    while segments() > 1 {
+        assert!(Instant::now() < deadline, "{} segments: {:?}", segments(), books.accounting.counts());
+        std::thread::yield_now();
+    }
+    let counts = books.accounting.counts();
+    assert_eq!((counts.recorded, counts.lost, counts.open), (20_000, 0, 1), "{counts:?}");
+    books.accounting.record(&long);
+    assert!(books.flush(Duration::from_secs(10)));
+    assert_eq!(books.rows().1, 20_001);
 }
