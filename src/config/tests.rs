@@ -87,3 +87,24 @@ fn a_misspelt_variable_is_noticed() {
     let config = read(&[TOKEN, ("OBLETH_PROXY_LISTN", "x"), ("OBLETH_TEST_POSTGRES_URL", "x")]).unwrap();
     assert_eq!(config.unknown, ["OBLETH_PROXY_LISTN"]);
 }
+
+#[test]
+fn the_journal_is_beside_the_database_and_its_faults_are_named() {
+    let token = ("OBLETH_ADMIN_TOKEN", "a-long-enough-admin-token");
+    let own = Config::read(Env::of([token, ("OBLETH_DATABASE_URL", "sqlite:///data/o.db")])).unwrap();
+    assert_eq!(own.ledger.journal.folder.to_str(), Some("/data/o.db.journal"));
+    let bad = [
+        token,
+        ("OBLETH_JOURNAL_MAX_BYTES", "1000"),
+        ("OBLETH_LEDGER_SYNC", "sometimes"),
+        ("OBLETH_LEDGER_FULL", "wait"),
+    ];
+    let faults = Config::read(Env::of(bad)).unwrap_err().to_string();
+    for fault in [
+        "OBLETH_JOURNAL_MAX_BYTES must be a whole number from 1048576 to 1099511627776",
+        "OBLETH_LEDGER_SYNC must be interval, always or never",
+        "OBLETH_LEDGER_FULL must be refuse or drop",
+    ] {
+        assert!(faults.contains(fault), "{faults}");
+    }
+}

@@ -11,11 +11,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The largest segment; a small journal has smaller ones.
 const SEGMENT: u64 = 16 << 20;
 /// What may wait in memory while the disk takes nothing.
 const OVERFLOW: usize = 16 << 20;
+
+/// How long the folder may still be another process's that is ending, and how often that is looked at.
+const ENDING: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// When rows reach the disk and not only the kernel: what a power cut can cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,13 +96,7 @@ impl OpenJournal {
         let path = &settings.folder;
         let failed = |error| JournalError::Files(path.clone(), error);
         std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock"));
-        let lock = lock.map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Taken(path.clone())),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        let lock = lock(path)?;
         let limits = settings.limits();
         let folder = Folder { path: path.clone(), segment_bytes: limits.segment_bytes, _lock: lock };
         let replay = folder.replay()?;
@@ -106,6 +105,22 @@ impl OpenJournal {
         append(&file, &mut journal);
         file.sync_data().map_err(failed)?;
         Ok(Self { folder, journal, file: Arc::new(file), sync: settings.sync })
+    }
+}
+
+/// Takes the folder. A process that is just ending is given a moment.
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let failed = |error| JournalError::Files(path.to_owned(), error);
+    let file = File::options().create(true).truncate(false).write(true).open(path.join("lock"));
+    let file = file.map_err(failed)?;
+    let until = Instant::now() + ENDING;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Taken(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
 }
 
