@@ -18,8 +18,8 @@ use obleth_core::fair_queue;
 use obleth_schema::{DatabaseUrl, Store, StoreError};
 use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -152,7 +152,8 @@ impl Running {
             actix_rt::spawn(keep_preparing(Arc::clone(&gateway), store.clone()));
         }
         if url.is_shared() {
-            actix_rt::spawn(watch_store(Arc::clone(&gateway), store));
+            let health = gateway.handles.accounting.health().clone();
+            actix_rt::spawn(watch_store(Arc::downgrade(&gateway), health, store));
         }
         warn_of_forwarded_keys(&gateway);
         Ok(Self {
@@ -238,6 +239,9 @@ async fn prepare(gateway: &Gateway, store: &Store) -> Result<Option<String>, Sta
 async fn keep_preparing(gateway: Arc<Gateway>, store: Store) {
     loop {
         actix_rt::time::sleep(RETRY).await;
+        if gateway.lifecycle.phase() >= Phase::Cut {
+            return;
+        }
         match prepare(&gateway, &store).await {
             Ok(Some(_)) => {}
             Ok(None) => return warn_of_forwarded_keys(&gateway),
@@ -248,10 +252,14 @@ async fn keep_preparing(gateway: Arc<Gateway>, store: Store) {
 
 /// Asks a database across the network every second whether it is there: while it is away, a key that is not
 /// known here may exist all the same.
-async fn watch_store(gateway: Arc<Gateway>, store: Store) {
-    while gateway.lifecycle.phase() < Phase::Cut {
+async fn watch_store(gateway: Weak<Gateway>, health: StoreHealth, store: Store) {
+    loop {
         actix_rt::time::sleep(RETRY).await;
-        gateway.handles.accounting.health().note(store.ping().await.is_ok());
+        // Not kept over the ping: the gateway may end meanwhile, and its journal with it.
+        if !gateway.upgrade().is_some_and(|gateway| gateway.lifecycle.phase() < Phase::Cut) {
+            return;
+        }
+        health.note(store.ping().await.is_ok());
     }
 }
 
