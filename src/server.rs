@@ -256,7 +256,7 @@ async fn watch_store(gateway: Weak<Gateway>, health: StoreHealth, store: Store) 
     loop {
         actix_rt::time::sleep(RETRY).await;
         // Not kept over the ping: the gateway may end meanwhile, and its journal with it.
-        if !gateway.upgrade().is_some_and(|gateway| gateway.lifecycle.phase() < Phase::Cut) {
+        if gateway.upgrade().is_none_or(|gateway| gateway.lifecycle.phase() >= Phase::Cut) {
             return;
         }
         health.note(store.ping().await.is_ok());
