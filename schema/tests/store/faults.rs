@@ -52,6 +52,14 @@ async fn a_server_that_never_answers() {
     assert!(start.elapsed() < SOON);
 }
 
+/// A connection that was being made while the line was cut may fail once more.
+async fn available_soon(store: &Store) {
+    let start = Instant::now();
+    while let Err(error) = store.ping().await {
+        assert!(start.elapsed() < SOON, "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_recovers_when_the_server_returns() {
     let Some(database) = Database::postgres().await else { return };
@@ -62,11 +70,13 @@ async fn the_store_recovers_when_the_server_returns() {
     line.set(CUT);
     unavailable_soon(&store).await;
     line.set(OPEN);
+    available_soon(&store).await;
     groups::insert(&store, &rows::group("after the cut")).await.unwrap();
 
     line.set(SILENT);
     unavailable_soon(&store).await;
     line.set(OPEN);
+    available_soon(&store).await;
     groups::insert(&store, &rows::group("after the silence")).await.unwrap();
     assert_eq!(groups::all(&store).await.unwrap().len(), 3, "a write in the dark was not done");
     database.remove().await;
