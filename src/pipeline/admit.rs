@@ -59,8 +59,10 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
             Ok(Pass::Seated(seat))
         }
         Ok(Err(refused)) => {
-            record.timing.queued = record.now().since(asked);
             record.stood = matches!(refused, NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended));
+            if record.stood {
+                record.timing.queued = record.now().since(asked);
+            }
             if refused == NoSeat::Refused(Refusal::Suspended) {
                 // Of the tenant, its key or the model: the registry says which.
                 check_again(worker, record, target)?;

@@ -1,6 +1,6 @@
 //! What changed while a request waited holds for it too; and what waits is bounded.
 
-use crate::support::{Caller, Gate, Step, TestApp, Upstream, chat_answer, json as answer, run, until};
+use crate::support::{Caller, Gate, Stage, Step, TestApp, Upstream, chat_answer, json as answer, run, until};
 use actix_web::http::Method;
 use obleth_actors::fairshare::Fairshare;
 use serde_json::{Value, json};
@@ -128,17 +128,12 @@ fn request_bodies_are_bounded_all_together() {
 fn a_stream_that_says_why_it_ended_is_whole_without_a_terminator() {
     run(async {
         let event = r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason": "stop"}]}"#;
-        let script = crate::support::sse(&[format!("{event}\n\n")]);
-        let upstream = Upstream::start(move |_| script.clone()).await;
-        let app = TestApp::start(&upstream).await;
-        app.model("m").await;
-        let caller = app.caller("acme").await;
-        let body = json!({"model": "m", "stream": true, "messages": []});
-        let answer = caller.post("/v1/chat/completions", &body).await.expect(200);
-        assert_eq!(answer.text(), format!("{event}\n\n"));
-        let row = app.row(answer.header("x-request-id").unwrap()).await;
+        let stage = Stage::new().await;
+        stage.play(crate::support::sse(&[format!("{event}\n\n")]));
+        let (answer, row) = stage.stream().await;
+        assert_eq!(answer.expect(200).text(), format!("{event}\n\n"));
         assert_eq!((&row["status"], &row["usage_source"]), (&json!(200), &json!("counted")));
-        app.stop().await;
+        stage.stop().await;
     });
 }
 
@@ -149,15 +144,12 @@ fn after_its_terminator_a_stream_ends_even_if_the_upstream_does_not() {
         let mut script = crate::support::sse(&crate::support::chat_chunks(&["Hi"], Some((1, 1))));
         script.pop();
         script.push(Step::Wait(gate));
-        let upstream = Upstream::start(move |_| script.clone()).await;
-        let app = TestApp::start(&upstream).await;
-        app.model("m").await;
-        let caller = app.caller("acme").await;
-        let body = json!({"model": "m", "stream": true, "messages": []});
-        let answer = caller.post("/v1/chat/completions", &body).await.expect(200);
+        let stage = Stage::new().await;
+        stage.play(script);
+        let (answer, _) = stage.stream().await;
+        let answer = answer.expect(200);
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
-        app.idle().await;
-        app.stop().await;
+        stage.stop().await;
     });
 }
 

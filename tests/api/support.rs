@@ -24,4 +24,4 @@ pub use room::Room;
 pub use shares::{Flood, Load, Served, jain};
 pub use socket::{Socket, post};
 pub use stage::{Stage, chat_body, hang};
-pub use upstream::{Gate, Seen, Step, Upstream, chat_answer, chat_chunks, json, sse};
+pub use upstream::{Gate, Seen, Step, Upstream, chat_answer, chat_chunks, json, silent_streams, sse};

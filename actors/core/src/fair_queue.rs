@@ -49,7 +49,7 @@ pub use plan::{
     TicketId,
 };
 pub use standing::{ModelStanding, Standing};
-pub use view::{Dump, GroupView, ModelView, TenantView};
+pub use view::{Dump, GroupView, ModelView};
 
 use crate::ids::{GroupId, ModelId, TenantId};
 use crate::moment::Moment;

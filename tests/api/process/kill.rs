@@ -1,20 +1,20 @@
 //! `kill -9`: every answer that was delivered has its row, and what was running is charged by its estimate.
 
 use super::Serving;
-use crate::support::{ADMIN_TOKEN, Caller, Dice, Gate, Seen, Socket, Step, Upstream};
-use crate::support::{chat_answer, chat_body, chat_chunks, json as answer_of, post, run, sse};
+use crate::support::{ADMIN_TOKEN, Caller, Dice, Seen, Socket, Step, Upstream};
+use crate::support::{
+    chat_answer, chat_body, chat_chunks, json as answer_of, post, run, silent_streams, sse,
+};
 use futures_util::future::join_all;
 use obleth_core::units::Usd;
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 /// Clients at a time.
@@ -198,17 +198,7 @@ fn the_same_when_answers_wait_for_the_disk() {
 #[test]
 fn streams_that_a_kill_interrupts_are_charged_by_their_estimate() {
     run(async {
-        let gate: Gate = Arc::new(Semaphore::new(0));
-        let upstream = Upstream::start(move |seen| {
-            if seen.json()["stream"] != true {
-                return vec![Step::Send(chat_answer(1, 1))];
-            }
-            let mut steps = sse(&chat_chunks(&["Hello"], None));
-            steps.truncate(2);
-            steps.push(Step::Wait(Arc::clone(&gate)));
-            steps
-        })
-        .await;
+        let upstream = silent_streams().await;
         let serving = Serving::start(&upstream, &[]).await;
         let key = furnish(&serving).await;
         let mut streams = Vec::new();

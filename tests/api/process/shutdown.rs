@@ -2,29 +2,12 @@
 
 use super::Serving;
 use super::spawned::get;
-use crate::support::{Gate, Socket, Step, Upstream, chat_answer, chat_chunks, post, run, sse, until};
+use crate::support::{Socket, post, run, silent_streams, until};
 use obleth_schema::Store;
 use obleth_schema::ledger::{LedgerFilter, LedgerRecord, page};
 use serde_json::json;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
-
-/// Streams send one event and go silent; anything else is answered.
-async fn upstream() -> Upstream {
-    let gate: Gate = Arc::new(Semaphore::new(0));
-    Upstream::start(move |seen| {
-        if seen.json()["stream"] != true {
-            return vec![Step::Send(chat_answer(1, 1))];
-        }
-        let mut steps = sse(&chat_chunks(&["Hello"], None));
-        steps.truncate(2);
-        steps.push(Step::Wait(Arc::clone(&gate)));
-        steps
-    })
-    .await
-}
 
 /// A stream that has given its first event.
 async fn stream(serving: &Serving, key: &str) -> Socket {
@@ -60,7 +43,7 @@ async fn rows(directory: &Path) -> Vec<LedgerRecord> {
 #[test]
 fn sigterm_lets_a_load_balancer_notice_then_drains_then_cuts() {
     run(async {
-        let upstream = upstream().await;
+        let upstream = silent_streams().await;
         let mut serving = Serving::start(&upstream, &[("OBLETH_SHUTDOWN_GRACE_SECS", "1")]).await;
         let caller = serving.furnish().await;
         let key = caller.credential.clone().unwrap();
@@ -102,7 +85,7 @@ fn sigterm_lets_a_load_balancer_notice_then_drains_then_cuts() {
 #[test]
 fn a_second_sigterm_hurries() {
     run(async {
-        let upstream = upstream().await;
+        let upstream = silent_streams().await;
         let mut serving = Serving::start(&upstream, &[]).await;
         let key = serving.furnish().await.credential.unwrap();
         let mut running = stream(&serving, &key).await;
@@ -121,7 +104,7 @@ fn a_second_sigterm_hurries() {
 #[test]
 fn every_row_is_in_the_database_when_a_loaded_gateway_is_interrupted() {
     run(async {
-        let upstream = upstream().await;
+        let upstream = silent_streams().await;
         let mut serving = Serving::start(&upstream, &[]).await;
         let caller = serving.furnish().await;
         for round in 0..10 {

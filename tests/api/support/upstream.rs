@@ -211,6 +211,21 @@ pub fn chat_answer(prompt_tokens: u64, completion_tokens: u64) -> Bytes {
     )
 }
 
+/// Streams send one event and go silent; anything else is answered.
+pub async fn silent_streams() -> Upstream {
+    let gate: Gate = Arc::new(Semaphore::new(0));
+    Upstream::start(move |seen| {
+        if seen.json()["stream"] != true {
+            return vec![Step::Send(chat_answer(1, 1))];
+        }
+        let mut steps = sse(&chat_chunks(&["Hello"], None));
+        steps.truncate(2);
+        steps.push(Step::Wait(Arc::clone(&gate)));
+        steps
+    })
+    .await
+}
+
 /// The head of a chunked event stream, then each of `events` as a chunk of its own, then the last chunk.
 pub fn sse(events: &[String]) -> Vec<Step> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";

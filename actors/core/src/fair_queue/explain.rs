@@ -3,11 +3,12 @@
 //! Is: read only, and asked for requests that queue, never for those seated at once. Is not: a forecast of
 //! when it will be granted (`pace`).
 
+use super::fairness::{among, entitled};
 use super::plan::{Demand, TicketId};
 use super::state::{Cell, Group, Lane, Model, Tenant, Ticket};
 use super::{FairQueue, Place};
 use crate::ids::KeyId;
-use crate::units::Portion;
+use crate::units::{Portion, Share};
 
 /// The limit that holds a request back: the narrowest of those that are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ struct Asker<'a> {
     key_full: bool,
     tenant_full: bool,
     model_full: bool,
-    weight: u128,
-    group_weight: u128,
+    weight: Share,
+    group_weight: Share,
 }
 
 impl FairQueue {
@@ -61,8 +62,8 @@ impl FairQueue {
             key_full: demand.key.is_some_and(|(key, cap)| key_in_flight(tenant, key) >= cap),
             tenant_full: full(demand.tenant.max_in_flight, tenant.map_or(0, |tenant| tenant.in_flight)),
             model_full: full(demand.model.max_in_flight, model.map_or(0, |(_, model)| model.in_flight)),
-            weight: demand.tenant.weight.get().into(),
-            group_weight: demand.tenant.group.weight.get().into(),
+            weight: demand.tenant.weight,
+            group_weight: demand.tenant.group.weight,
         };
         let ahead = tenant.map_or(0, |tenant| tenant.queued.count);
         self.position(&asker, ahead, self.counts.queued)
@@ -82,8 +83,8 @@ impl FairQueue {
             key_full: line.is_some_and(|line| line.in_flight >= line.cap),
             tenant_full: tenant.blocked(),
             model_full: !model.open(),
-            weight: tenant.plan.weight.get().into(),
-            group_weight: group.plan.weight.get().into(),
+            weight: tenant.plan.weight,
+            group_weight: group.plan.weight,
         };
         let ahead = tenant.waiting(None).range(..ticket).count();
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
@@ -99,7 +100,7 @@ impl FairQueue {
             ahead_of_tenant: ahead,
             others_waiting: others,
             bound: self.bound(asker),
-            entitled: entitled(asker, lane),
+            entitled: entitled_on_model(asker, lane),
             actual: Portion::of(own.into(), all.into()),
         }
     }
@@ -115,16 +116,15 @@ impl FairQueue {
     }
 }
 
-/// `gw/ΣGw × w/ΣW` on the model, as if the tenant were active there already.
-fn entitled(asker: &Asker<'_>, lane: Option<&Lane>) -> Portion {
+/// On the model, as if the tenant were active there already.
+fn entitled_on_model(asker: &Asker<'_>, lane: Option<&Lane>) -> Portion {
     let cell: Option<&Cell> = asker.model.and_then(|(place, _)| asker.group?.cell(place));
-    let counted = u64::from(lane.map_or(0, |lane| lane.counted));
-    let group_counted = u64::from(cell.map_or(0, |cell| cell.counted));
-    let members = cell.map_or(0, |cell| cell.active_weight).saturating_sub(counted);
-    let groups = asker.model.map_or(0, |(_, model)| model.active_weight).saturating_sub(group_counted);
-    let members = u128::from(members).saturating_add(asker.weight);
-    let groups = u128::from(groups).saturating_add(asker.group_weight);
-    Portion::of(asker.weight.saturating_mul(asker.group_weight), members.saturating_mul(groups))
+    let members = cell.map_or(0, |cell| cell.active_weight);
+    let groups = asker.model.map_or(0, |(_, model)| model.active_weight);
+    entitled(
+        among(members, lane.map_or(0, |lane| lane.counted), asker.weight),
+        among(groups, cell.map_or(0, |cell| cell.counted), asker.group_weight),
+    )
 }
 
 fn key_in_flight(tenant: Option<&Tenant>, key: KeyId) -> u32 {

@@ -15,7 +15,7 @@ use super::cost::UNITS_A_TOKEN;
 use super::picture::{GroupRow, Picture, TenantRow};
 use crate::ids::{GroupId, ModelId};
 use crate::moment::Moment;
-use crate::units::{Decimal, Portion};
+use crate::units::{Decimal, Portion, Share};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -56,6 +56,18 @@ impl Default for Fairness {
     }
 }
 
+/// The entitled share `gw/ΣGw × w/ΣW` of a tenant: its weight and that of all active members of its group,
+/// and the same of the group among the active groups.
+pub(super) fn entitled(member: (u128, u128), group: (u128, u128)) -> Portion {
+    Portion::of(member.0.saturating_mul(group.0), member.1.saturating_mul(group.1))
+}
+
+/// `weight` and the sum of active weights with it, of which `counted` was its own part until now.
+pub(super) fn among(active: u64, counted: u32, weight: Share) -> (u128, u128) {
+    let others = active.saturating_sub(counted.into());
+    (weight.get().into(), u128::from(others).saturating_add(weight.get().into()))
+}
+
 /// What the active ones weigh together.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
@@ -84,10 +96,9 @@ impl Weights {
     /// The entitled share of a tenant: nothing while it has neither waiting nor running requests.
     pub fn entitled(&self, tenant: &TenantRow) -> Portion {
         match self.groups.get(&tenant.group).filter(|_| active(tenant)) {
-            Some((group, members)) => Portion::of(
-                group.saturating_mul(u128::from(tenant.weight.get())),
-                self.all_groups.saturating_mul(*members),
-            ),
+            Some((group, members)) => {
+                entitled((tenant.weight.get().into(), *members), (*group, self.all_groups))
+            }
             None => Portion::NONE,
         }
     }

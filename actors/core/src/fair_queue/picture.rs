@@ -148,7 +148,7 @@ impl FairQueue {
         picture.next_tenant >= self.tenants.places() && picture.next_group >= self.groups.places()
     }
 
-    fn copy_tenant(&self, picture: &mut Picture, place: usize) {
+    pub(super) fn copy_tenant(&self, picture: &mut Picture, place: usize) {
         let Some(tenant) = self.tenants.at(place) else { return };
         let first = picture.lanes.len();
         let row = |lane: &Lane| {
@@ -173,8 +173,9 @@ impl FairQueue {
         });
     }
 
-    /// Tickets ascend in order of arrival, so only the heads of its queues are looked at.
-    fn waiting_since(&self, tenant: &Tenant) -> Option<Moment> {
+    /// When the oldest waiting request of a tenant came. Tickets ascend in order of arrival, so only the
+    /// heads of its queues are looked at.
+    pub(super) fn waiting_since(&self, tenant: &Tenant) -> Option<Moment> {
         let ready = tenant.lanes.iter().filter_map(|lane| lane.ready.first());
         let keyed = tenant.keys.values().flat_map(|key| key.queues.values());
         let oldest = ready.chain(keyed.filter_map(|queue| queue.waiting.first())).min()?;

@@ -2,9 +2,10 @@
 //! what a share says of all of them together. Takes time in proportion to the models and the capped
 //! keys of the tenant, whatever the number of tenants.
 
+use super::fairness::{among, entitled};
 use super::plan::TenantPlan;
 use super::recent::Recent;
-use super::state::{Tenant, Ticket};
+use super::state::Tenant;
 use super::wait::Waiter;
 use super::{FairQueue, Place};
 use crate::ids::{KeyId, ModelId};
@@ -54,7 +55,7 @@ impl FairQueue {
             max_queued: plan.max_queued.unwrap_or(self.settings.default_tenant_max_queued),
             entitled: self.entitled_of(plan, tenant),
             actual: self.actual_of(tenant),
-            oldest_wait: tenant.and_then(|tenant| self.oldest_wait(now, tenant)),
+            oldest_wait: tenant.and_then(|tenant| self.waiting_since(tenant)).map(|since| now.since(since)),
             estimated_wait: self.wait_on(now, tenant, None, key),
             key: key.and_then(|key| key_of(tenant?, key)),
             models: tenant.map(|tenant| self.on_models(now, tenant, key)).unwrap_or_default(),
@@ -63,16 +64,13 @@ impl FairQueue {
 
     /// Its weight among the active ones of its group, times that of the group among the active groups.
     fn entitled_of(&self, plan: &TenantPlan, tenant: Option<&Tenant>) -> Portion {
-        let (weight, group_weight) = (u64::from(plan.weight.get()), u64::from(plan.group.weight.get()));
         let group = self.groups.find(&plan.group.id);
         // With this tenant, and so its group, among the active ones.
         let counted = tenant.filter(|tenant| tenant.plan.group.id == plan.group.id);
-        let without = |sum: u64, counted: u32| sum.saturating_sub(counted.into());
-        let active = group.map_or(0, |group| group.active_weight);
-        let active = without(active, counted.map_or(0, |tenant| tenant.counted)).saturating_add(weight);
-        let groups = without(self.counts.active_weight, group.map_or(0, |group| group.counted));
-        let whole = u128::from(active).saturating_mul(groups.saturating_add(group_weight).into());
-        Portion::of(u128::from(weight).saturating_mul(group_weight.into()), whole)
+        let counted = counted.map_or(0, |tenant| tenant.counted);
+        let member = among(group.map_or(0, |group| group.active_weight), counted, plan.weight);
+        let counted = group.map_or(0, |group| group.counted);
+        entitled(member, among(self.counts.active_weight, counted, plan.group.weight))
     }
 
     fn actual_of(&self, tenant: Option<&Tenant>) -> Portion {
@@ -82,16 +80,6 @@ impl FairQueue {
         };
         let own = tenant.map_or(0, |tenant| sum(&mut tenant.lanes.iter().map(|lane| lane.recent)));
         Portion::of(own, sum(&mut self.models.iter().map(|(_, model)| model.recent)))
-    }
-
-    fn oldest_wait(&self, now: Moment, tenant: &Tenant) -> Option<Duration> {
-        let ready = tenant.lanes.iter().filter_map(|lane| lane.ready.first());
-        let keyed = tenant.keys.values().flat_map(|line| line.queues.values());
-        let keyed = keyed.filter_map(|queue| queue.waiting.first());
-        match self.tickets.get(ready.chain(keyed).min()?)? {
-            Ticket::Waiting(waiting) => Some(now.since(waiting.since)),
-            Ticket::Seated(_) => None,
-        }
     }
 
     fn wait_on(

@@ -172,7 +172,7 @@ pub fn occupy(queue: &mut FairQueue, model: ModelPlan) -> TicketId {
     queue.try_seat(at(0), &demand(tenant(999, 100), model)).unwrap().ticket
 }
 
-pub fn view(queue: &FairQueue, n: u128) -> TenantView {
+pub fn view(queue: &FairQueue, n: u128) -> TenantRow {
     let id = TenantId(Uuid::from_u128(n));
     queue.dump().tenants.into_iter().find(|tenant| tenant.id == id).unwrap()
 }

@@ -2,10 +2,9 @@
 
 use super::account::Tag;
 use super::cost::UNITS_A_TOKEN;
-use super::state::Ticket;
+use super::picture::{Picture, TenantRow};
 use super::{FairQueue, Place};
-use crate::ids::{GroupId, ModelId, TenantId};
-use crate::moment::Moment;
+use crate::ids::{GroupId, ModelId};
 use crate::units::Share;
 use std::collections::BTreeMap;
 
@@ -15,7 +14,8 @@ pub struct Dump {
     pub slots: u32,
     pub in_flight: u32,
     pub queued: u32,
-    pub tenants: Vec<TenantView>,
+    /// Every tenant the queue remembers.
+    pub tenants: Vec<TenantRow>,
     pub groups: Vec<GroupView>,
     pub models: Vec<ModelView>,
 }
@@ -25,25 +25,6 @@ impl Dump {
     pub const TOKEN: i128 = 100 << 32;
     /// Units of `served_cost` in one token of a model with factor 1.
     pub const COST_UNITS_A_TOKEN: u64 = UNITS_A_TOKEN;
-}
-
-/// A tenant the queue remembers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenantView {
-    pub id: TenantId,
-    pub group: GroupId,
-    pub weight: Share,
-    pub in_flight: u32,
-    pub queued: u32,
-    /// Sum of charges in hundredths of a token, forecasts of running requests included.
-    pub served_cost: i128,
-    pub virtual_time: i128,
-    /// Virtual time less the clock of the pools it is active on: positive = had more than its share.
-    pub lag: i128,
-    /// At its own cap with something waiting.
-    pub blocked: bool,
-    /// Arrival of its oldest waiting request.
-    pub waiting_since: Option<Moment>,
 }
 
 /// A group.
@@ -76,35 +57,19 @@ impl FairQueue {
             slots: self.settings.slots,
             in_flight: self.counts.in_flight,
             queued: self.counts.queued,
-            tenants: self.tenant_views(),
+            tenants: self.tenant_rows(),
             groups: self.group_views(),
             models: self.model_views(),
         }
     }
 
-    fn tenant_views(&self) -> Vec<TenantView> {
-        let mut since: BTreeMap<Place, Moment> = BTreeMap::new();
-        for ticket in self.tickets.values() {
-            if let Ticket::Waiting(waiting) = ticket {
-                let oldest = since.entry(waiting.tenant).or_insert(waiting.since);
-                *oldest = waiting.since.min(*oldest);
-            }
+    fn tenant_rows(&self) -> Vec<TenantRow> {
+        let mut picture = Picture::default();
+        for place in 0..self.tenants.places() {
+            self.copy_tenant(&mut picture, place);
         }
-        let view = |(place, tenant): (Place, &super::state::Tenant)| TenantView {
-            id: tenant.plan.id,
-            group: tenant.plan.group.id,
-            weight: tenant.plan.weight,
-            in_flight: tenant.in_flight,
-            queued: tenant.queued.count,
-            served_cost: tenant.served,
-            virtual_time: tenant.account.tag,
-            lag: tenant.account.tag.saturating_sub(self.clock_of(place)),
-            blocked: tenant.blocked() && tenant.queued.count > 0,
-            waiting_since: since.get(&place).copied(),
-        };
-        let mut views: Vec<TenantView> = self.tenants.iter().map(view).collect();
-        views.sort_by_key(|view| view.id);
-        views
+        picture.tenants.sort_by_key(|row| row.id);
+        picture.tenants
     }
 
     fn group_views(&self) -> Vec<GroupView> {
