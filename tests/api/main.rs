@@ -32,6 +32,7 @@ mod odd_upstreams;
 mod operator;
 mod pings;
 mod pings_end;
+mod prices;
 mod process;
 mod routes;
 mod shares;
