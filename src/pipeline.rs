@@ -22,12 +22,14 @@ mod record;
 mod resolve;
 mod settle;
 mod stream;
+mod timing;
 
 pub use arrival::{Arrival, request_id_of};
 pub use authenticate::{Caller, authenticate, bearer};
 use forward::Answer;
 use record::Record;
 use resolve::Target;
+pub use timing::{Stage, Timing};
 
 /// Runs one request. Every ending after authentication leaves one row in the ledger.
 pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, route: Route) -> HttpResponse {

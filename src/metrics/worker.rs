@@ -18,6 +18,8 @@ pub struct Observed<'a> {
     pub ttft: Option<Duration>,
     /// From sending to the end; `None` when nothing was sent.
     pub upstream: Option<Duration>,
+    /// The gateway's own time.
+    pub own: Duration,
 }
 
 /// The series of one model.
@@ -75,9 +77,7 @@ impl WorkerMetrics {
         if matches!(row.admission, Admission::Fast | Admission::Queued) {
             self.metrics.traffic.queue_wait.observe(observed.queued.as_secs_f64());
         }
-        let upstream = observed.upstream.unwrap_or_default();
-        let own = observed.total.saturating_sub(observed.queued).saturating_sub(upstream);
-        self.metrics.traffic.overhead.observe(own.as_secs_f64());
+        self.metrics.traffic.overhead.observe(observed.own.as_secs_f64());
         if !row.model.is_empty() {
             self.observe_model(observed);
         }

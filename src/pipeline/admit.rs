@@ -3,6 +3,7 @@
 use super::record::Record;
 use super::resolve::{Target, check_again};
 use super::settle::interrupted;
+use super::timing::Stage;
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
@@ -26,6 +27,7 @@ pub(super) enum Pass {
 
 /// Waits for a seat.
 pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
+    record.enter(Stage::Admit);
     let gateway = &worker.gateway;
     match gateway.handles.accounting.has_room() {
         Ok(true) => {}
@@ -114,6 +116,7 @@ async fn wait(
 ) -> Result<Result<Seat, NoSeat>, Interrupted> {
     let gateway = &worker.gateway;
     let wait = |waits| record.early.iter().for_each(|early| early.wait(waits));
+    record.early.iter().for_each(|early| early.know(record.timing));
     wait(true);
     let admission = gateway.handles.fairshare.admit_by(demand, by, record.story.as_ref());
     let admitted = gateway.lifecycle.watch(None, admission).await;

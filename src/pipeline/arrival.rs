@@ -1,5 +1,7 @@
 //! A request as it came in.
 
+use super::headers::time;
+use super::timing::Timing;
 use crate::app::Worker;
 use crate::error::{Fault, X_REQUEST_ID};
 use crate::telemetry::Refused;
@@ -49,7 +51,9 @@ impl Arrival {
             status: fault.code.status(),
             error_code: fault.code.name(),
         });
-        fault.respond(&self.request_id)
+        let mut answer = fault.respond(&self.request_id);
+        time(&Timing::new(self.at), worker.gateway.clock.now(), answer.headers_mut());
+        answer
     }
 }
 

@@ -4,6 +4,7 @@ use super::admit::Pass;
 use super::headers::upstream_headers;
 use super::record::Record;
 use super::resolve::Target;
+use super::timing::Stage;
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
@@ -31,6 +32,7 @@ pub(super) async fn forward(
     target: Target,
     pass: Pass,
 ) -> Result<Answer, Fault> {
+    record.enter(Stage::Forward);
     let gateway = &worker.gateway;
     let settings = &gateway.settings;
     let outgoing = Request {

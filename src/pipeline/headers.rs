@@ -1,12 +1,14 @@
 //! Which headers pass, in both directions (contract §2).
 
 use super::record::Record;
+use super::timing::{SERVER_TIMING, Timing};
 use crate::app::Settings;
 use crate::error::X_REQUEST_ID;
 use actix_web::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
 use obleth_core::ledger::{Admission, CacheState};
+use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
 use secrecy::ExposeSecret;
 
@@ -136,6 +138,14 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));
     headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
+    time(&record.timing, record.now(), headers);
+}
+
+/// Says how long the stages took. An upstream's own times stay beside it.
+pub(super) fn time(timing: &Timing, now: Moment, headers: &mut HeaderMap) {
+    if let Some(value) = timing.header(now) {
+        headers.append(SERVER_TIMING, value);
+    }
 }
 
 /// The head of a stream that leaves while its request is in the queue: what is known by then.

@@ -9,6 +9,7 @@ use super::headers::{client_headers, decorate};
 use super::record::Record;
 use super::settle::Ending;
 use super::stream::{Flow, Metered};
+use super::timing::Stage;
 use crate::error::{Code, Fault};
 use crate::upstream::{Body, truncated};
 use crate::wire::Route;
@@ -61,6 +62,7 @@ impl Head {
 
 /// Answers the client with what the upstream says.
 pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
+    record.enter(Stage::Meter);
     let Answer { mut response, asked_for_usage } = answer;
     let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let head = Head {
@@ -76,7 +78,10 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
         Err(no_stream())
     } else if head.is_collected() {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {
-            Ok(Collected::Whole(whole)) => return whole_answer(record, &head, whole).await,
+            Ok(Collected::Whole(whole)) => {
+                record.ready();
+                return whole_answer(record, &head, whole).await;
+            }
             Ok(Collected::Begun(_)) if record.head_is_out() => Err(no_stream()),
             Ok(Collected::Begun(first)) => Ok((Flow::Bytes, first)),
             Err(fault) => Err(fault),
@@ -86,8 +91,9 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
     };
     match outcome {
         Ok((flow, first)) => {
+            record.ready();
             let answer = begun(&record, &head, head.status);
-            let metered = Metered::new(record, flow, body, first, &head, asked_for_usage);
+            let metered = Metered::new(record, flow, body, first, &head, asked_for_usage).leave();
             answer.set_body(BoxBody::new(metered))
         }
         Err(fault) => record.refuse(&fault).await,

@@ -5,7 +5,8 @@
 //! leaves ends it, and nothing is made that nobody reads. Dropped before the answer begins, the client has
 //! left.
 
-use super::headers::decorate_early;
+use super::headers::{decorate_early, time};
+use super::timing::Timing;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
@@ -38,12 +39,19 @@ pub(super) struct Early {
     place: Rc<Cell<Place>>,
     every: Duration,
     request_id: Arc<str>,
+    /// What is known of its times as it enters the queue.
+    timing: Rc<Cell<Option<Timing>>>,
 }
 
 impl Early {
     /// For a request that is sent a comment `every` so often.
     pub fn new(every: Duration, request_id: Arc<str>) -> Self {
-        Self { place: Rc::new(Cell::new(Place::Kept)), every, request_id }
+        Self { place: Rc::new(Cell::new(Place::Kept)), every, request_id, timing: Rc::default() }
+    }
+
+    /// Tells it how long the stages before the queue took.
+    pub fn know(&self, timing: Timing) {
+        self.timing.set(Some(timing));
     }
 
     /// The request enters the queue, or is past it.
@@ -88,6 +96,9 @@ where
         due: Box::pin(sleep_until(Instant::now())),
     }));
     decorate_early(&early.request_id, answer.headers_mut());
+    if let Some((timing, since)) = early.timing.get().and_then(|timing| Some((timing, timing.waits_since?))) {
+        time(&timing, since, answer.headers_mut());
+    }
     answer
 }
 

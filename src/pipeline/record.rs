@@ -7,6 +7,7 @@ use super::arrival::Arrival;
 use super::authenticate::Caller;
 use super::ping::Early;
 use super::settle::{self, Ending};
+use super::timing::{Stage, Timing};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::wire::failure::Position;
@@ -22,7 +23,6 @@ use obleth_core::registry::Model;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// What the request turned out to ask.
@@ -33,19 +33,6 @@ pub(super) struct Asked {
     /// Estimate of the prompt, in tokens.
     pub prompt_tokens: u64,
     pub bytes_in: u64,
-}
-
-/// When the stages ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timing {
-    /// Time in the queue.
-    pub queued: Duration,
-    /// Since when it waits for a seat; `None` before and after.
-    pub waits_since: Option<Moment>,
-    /// The request was sent upstream.
-    pub sent: Option<Moment>,
-    /// The first byte of the answer's body came.
-    pub first_byte: Option<Moment>,
 }
 
 /// A request on its way.
@@ -78,6 +65,7 @@ impl Record {
         Self {
             worker,
             id: RowId(Uuid::now_v7()),
+            timing: Timing::new(arrival.at),
             arrival,
             caller,
             asked: None,
@@ -87,7 +75,6 @@ impl Record {
             seat: None,
             story: None,
             estimated_tokens: 0,
-            timing: Timing::default(),
             target_pod: None,
             open: true,
         }
@@ -95,6 +82,16 @@ impl Record {
 
     pub fn now(&self) -> Moment {
         self.worker.gateway.clock.now()
+    }
+
+    /// A stage begins: the first thing it says.
+    pub fn enter(&mut self, stage: Stage) {
+        self.timing.enter(stage, self.now());
+    }
+
+    /// The upstream has given what the head of the answer needs.
+    pub fn ready(&mut self) {
+        self.timing.ready = Some(self.now());
     }
 
     /// Notes the first byte of the answer, once.

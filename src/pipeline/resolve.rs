@@ -5,6 +5,7 @@ use super::body::{Held, read_body};
 use super::deadline::deadline;
 use super::ping::Early;
 use super::record::{Asked, Record};
+use super::timing::Stage;
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::wire::multipart::{Form, is_form};
@@ -127,8 +128,14 @@ pub(super) async fn resolve(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Target, Fault> {
+    record.enter(Stage::Resolve);
     let by = deadline(request.headers(), record.arrival.at)?;
-    let (body, held) = read_body(worker, request.headers(), payload).await?;
+    let now = record.now();
+    record.timing.step_out(now);
+    let read = read_body(worker, request.headers(), payload).await;
+    let now = record.now();
+    record.timing.step_in(now);
+    let (body, held) = read?;
     let parsed = parse(record.arrival.route, request.headers(), &body).await?;
     let registry = worker.gateway.registry.load();
     let model = registry.model_named(parsed.model()).ok_or_else(no_such_model)?;

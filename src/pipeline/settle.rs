@@ -3,6 +3,7 @@
 
 use super::meter::estimated;
 use super::record::Record;
+use super::timing::Stage;
 use crate::error::Code;
 use crate::metrics::Observed;
 use obleth_actors::accounting::Written;
@@ -69,6 +70,7 @@ fn millis(span: Duration) -> u64 {
 
 /// Settles `record`. `Some`: the end of the answer is to wait for it.
 pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
+    record.enter(Stage::Settle);
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
     }
@@ -82,14 +84,16 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
         };
         story.end(record.now(), end);
     }
-    let total = record.now().since(record.arrival.at);
+    let now = record.now();
+    let total = now.since(record.arrival.at);
     let row = Arc::new(row(record, ending, total));
     record.worker.metrics.observe(&Observed {
         row: &row,
         queued: record.timing.queued,
         total,
         ttft: record.timing.first_byte.map(|at| at.since(record.arrival.at)),
-        upstream: record.timing.sent.map(|at| record.now().since(at)),
+        upstream: record.timing.sent.map(|at| now.since(at)),
+        own: record.timing.own(now),
     });
     record.worker.gateway.access.note(&row);
     // The kernel has it from here on: a killed process does not take it along.

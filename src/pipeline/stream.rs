@@ -119,6 +119,12 @@ impl Metered {
         metered
     }
 
+    /// The head goes to the server.
+    pub fn leave(mut self) -> Self {
+        self.record.timing.answered = Some(self.record.now());
+        self
+    }
+
     /// Takes a piece from the upstream.
     fn take(&mut self, chunk: Bytes) {
         self.record.first_byte();

@@ -35,6 +35,7 @@ mod pings_end;
 mod prices;
 mod process;
 mod routes;
+mod server_timing;
 mod shares;
 mod stream_faults;
 mod supervision;

@@ -62,6 +62,9 @@ fn a_queued_stream_is_pinged_from_the_first_pause_to_the_first_byte() {
         ] {
             assert_eq!(header(&head, name), value, "{name} in {head}");
         }
+        let times = header(&head, "server-timing").unwrap();
+        assert!(times.starts_with("auth;dur="), "{times}");
+        assert!(!times.contains("queue") && !times.contains("upstream"), "not known yet: {times}");
         assert_eq!(chunk(&mut socket).await, PING);
         let one = Instant::now();
         assert_eq!(chunk(&mut socket).await, PING);
