@@ -6,7 +6,7 @@ use actix::{Arbiter, System, SystemRunner};
 use divan::Bencher;
 use obleth_actors::accounting::{Accounting, JournalSettings, OpenJournal, StoreHealth, Sync};
 use obleth_core::ids::{KeyId, RowId, TenantId};
-use obleth_core::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
+use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use obleth_core::units::Usd;
 use obleth_schema::Store;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ fn row(number: u128) -> Arc<LedgerRow> {
         cache: CacheState::Off,
         estimated_tokens: 1000,
         usage: Usage { input: 700, output: 250, source: UsageSource::Upstream, ..Usage::default() },
-        cost: Usd::from_pico(1_234_567_890),
+        cost: Cost { output: Usd::from_pico(1_234_567_890), ..Cost::default() },
         queue_ms: 0,
         ttft_ms: Some(120),
         total_ms: 4_200,

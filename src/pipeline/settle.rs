@@ -9,7 +9,7 @@ use crate::metrics::Observed;
 use obleth_actors::accounting::Written;
 use obleth_actors::fairshare::story::End;
 use obleth_core::fair_queue::Spent;
-use obleth_core::ledger::{CacheState, LedgerRow, Usage, UsageSource, cost};
+use obleth_core::ledger::{CacheState, Cost, LedgerRow, Usage, UsageSource};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
         cache: CacheState::Off,
         estimated_tokens: record.estimated_tokens,
         usage,
-        cost: asked.map(|asked| cost(&asked.model.price, &usage)).unwrap_or_default(),
+        cost: asked.map(|asked| Cost::of(&asked.model.price, &usage)).unwrap_or_default(),
         queue_ms: millis(record.timing.queued),
         ttft_ms: record.timing.first_byte.map(|at| millis(at.since(record.arrival.at))),
         total_ms: millis(total),

@@ -5,8 +5,8 @@ mod entry;
 pub mod journal;
 mod row;
 
-pub use cost::{Usage, UsageSource, cost};
-pub use entry::Entry;
+pub use cost::{Cost, Usage, UsageSource, cost};
+pub use entry::{Charge, Entry};
 pub use journal::Counts;
 pub use row::{Admission, CacheState, LedgerRow};
 

@@ -3,8 +3,7 @@
 use actix::{Arbiter, System};
 use obleth_actors::accounting::{Accounting, JournalError, JournalSettings, OpenJournal, StoreHealth};
 use obleth_core::ids::{KeyId, RowId, TenantId};
-use obleth_core::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
-use obleth_core::units::Usd;
+use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use obleth_schema::Store;
 use obleth_schema::ledger::{GroupBy, LedgerFilter, SummaryFilter, page, summary};
 use std::collections::HashSet;
@@ -107,7 +106,7 @@ fn row() -> Arc<LedgerRow> {
         cache: CacheState::Off,
         estimated_tokens: 3,
         usage: Usage { input: 1, output: 2, source: UsageSource::Upstream, ..Usage::default() },
-        cost: Usd::ZERO,
+        cost: Cost::default(),
         queue_ms: 0,
         ttft_ms: None,
         total_ms: 1,

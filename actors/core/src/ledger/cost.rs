@@ -1,7 +1,7 @@
 //! Tokens and what they cost.
 
 use crate::registry::Prices;
-use crate::units::Usd;
+use crate::units::{Price, Usd};
 use serde::{Deserialize, Serialize};
 
 /// Where the token counts of a row come from.
@@ -68,13 +68,54 @@ impl Usage {
     }
 }
 
-/// What `usage` costs at `prices`: exact, in pico-dollars. Cached input falls back to the input price.
+/// What one request costs, by kind of token: exact, frozen at completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Prompt tokens that were not cached.
+    pub input: Usd,
+    /// Prompt tokens the upstream had cached.
+    pub cached_input: Usd,
+    /// Answer tokens, reasoning included.
+    pub output: Usd,
+    /// Some of its tokens have no price, and cost nothing for that.
+    pub unpriced: bool,
+}
+
+impl Cost {
+    /// What `usage` costs at `prices`. Cached input falls back to the input price.
+    pub fn of(prices: &Prices, usage: &Usage) -> Self {
+        let usage = usage.clamped();
+        let fresh = usage.input - usage.cached_input;
+        let cached = prices.cached_input.or(prices.input);
+        let unpriced = |price: Option<Price>, tokens: u64| price.is_none() && tokens > 0;
+        Self {
+            input: prices.input.unwrap_or_default().times(fresh),
+            cached_input: cached.unwrap_or_default().times(usage.cached_input),
+            output: prices.output.unwrap_or_default().times(usage.output),
+            unpriced: unpriced(prices.input, fresh)
+                || unpriced(cached, usage.cached_input)
+                || unpriced(prices.output, usage.output),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> Usd {
+        self.input + self.cached_input + self.output
+    }
+
+    /// Input, cached input and output in pico-dollars as a row stores them. Where all of it together is beyond
+    /// what a row can hold, the later ones are cut: their sum is the total of the row whatever happens.
+    pub(super) fn row_pico(&self) -> [i64; 3] {
+        let mut room = i64::MAX;
+        [self.input, self.cached_input, self.output].map(|part| {
+            let taken = part.row_pico().clamp(0, room);
+            room -= taken;
+            taken
+        })
+    }
+}
+
+/// What `usage` costs at `prices`, all kinds together.
 pub fn cost(prices: &Prices, usage: &Usage) -> Usd {
-    let usage = usage.clamped();
-    let input = prices.input.unwrap_or_default();
-    let cached = prices.cached_input.unwrap_or(input);
-    let output = prices.output.unwrap_or_default();
-    input.times(usage.input - usage.cached_input)
-        + cached.times(usage.cached_input)
-        + output.times(usage.output)
+    Cost::of(prices, usage).total()
 }

@@ -1,12 +1,25 @@
 //! A ledger row as the journal keeps it and the database gets it.
 //!
 //! Is: every field of contract §4 in plain types, borrowed from a row or from the bytes of the journal; words,
-//! not numbers, for what may get new values. Its fields and their order are the format of a payload of
-//! version 1: a change of either needs a new kind of record. Never holds a prompt or a body.
+//! not numbers, for what may get new values. Its fields and their order are the format of a payload: they stay
+//! as they are. What came later follows them as one block each ([`Charge`]): a reader that does not know a block
+//! does not see it, and a payload that ends before a block was written by an earlier version. Never holds a
+//! prompt or a body.
 
 use super::row::LedgerRow;
 use crate::ids::{KeyId, RowId, TenantId};
 use serde::{Deserialize, Serialize};
+
+/// What a payload says since it tells costs by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Of the row's cost, for prompt tokens that were not cached; pico-dollars.
+    pub input_pico: i64,
+    /// Of the row's cost, for cached prompt tokens. The rest is for the answer.
+    pub cached_input_pico: i64,
+    /// Some of the tokens had no price.
+    pub unpriced: bool,
+}
 
 /// One row in plain types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +55,16 @@ pub struct Entry<'a> {
     pub mcp_tool: Option<&'a str>,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Not in the payloads of earlier versions. Follows the fields above.
+    #[serde(skip)]
+    pub charge: Option<Charge>,
 }
 
 impl<'a> From<&'a LedgerRow> for Entry<'a> {
     fn from(row: &'a LedgerRow) -> Self {
         // The counts that the cost was made from.
         let usage = row.usage.clamped();
+        let [input_pico, cached_input_pico, output_pico] = row.cost.row_pico();
         Self {
             row_id: row.id,
             request_id: &row.request_id,
@@ -68,7 +85,7 @@ impl<'a> From<&'a LedgerRow> for Entry<'a> {
             output_tokens: usage.output,
             reasoning_tokens: usage.reasoning,
             usage_source: usage.source.as_str(),
-            cost_pico: row.cost.row_pico(),
+            cost_pico: input_pico + cached_input_pico + output_pico,
             queue_ms: row.queue_ms,
             ttft_ms: row.ttft_ms,
             total_ms: row.total_ms,
@@ -78,6 +95,7 @@ impl<'a> From<&'a LedgerRow> for Entry<'a> {
             mcp_tool: None,
             bytes_in: row.bytes_in,
             bytes_out: row.bytes_out,
+            charge: Some(Charge { input_pico, cached_input_pico, unpriced: row.cost.unpriced }),
         }
     }
 }
@@ -85,11 +103,14 @@ impl<'a> From<&'a LedgerRow> for Entry<'a> {
 impl<'a> Entry<'a> {
     /// Reads a payload; `None` if it is none.
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
-        postcard::from_bytes(payload).ok()
+        let (entry, later): (Self, &[u8]) = postcard::take_from_bytes(payload).ok()?;
+        let charge = if later.is_empty() { None } else { Some(postcard::from_bytes(later).ok()?) };
+        Some(Self { charge, ..entry })
     }
 
     /// Appends the payload to `out`; whether it could.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> bool {
         super::journal::encode(self, out)
+            && self.charge.is_none_or(|charge| super::journal::encode(&charge, out))
     }
 }

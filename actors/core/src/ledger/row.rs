@@ -1,8 +1,7 @@
 //! One row of the ledger (contract §4).
 
-use super::cost::{Usage, UsageSource};
+use super::cost::{Cost, Usage, UsageSource};
 use crate::ids::{KeyId, RowId, TenantId};
-use crate::units::Usd;
 use std::sync::Arc;
 
 /// How a request got its seat.
@@ -72,7 +71,7 @@ pub struct LedgerRow {
     pub estimated_tokens: u64,
     pub usage: Usage,
     /// Frozen at completion.
-    pub cost: Usd,
+    pub cost: Cost,
     pub queue_ms: u64,
     /// To the first byte of the answer's body.
     pub ttft_ms: Option<u64>,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::{KeyId, RowId, TenantId};
-use crate::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
+use crate::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use crate::units::Usd;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub(super) fn row(n: u128) -> LedgerRow {
         cache: CacheState::Off,
         estimated_tokens: 7,
         usage: Usage { input: 3, output: 4, source: UsageSource::Upstream, ..Usage::default() },
-        cost: Usd::from_pico(12),
+        cost: Cost { input: Usd::from_pico(12), ..Cost::default() },
         queue_ms: 0,
         ttft_ms: Some(1),
         total_ms: 2,

@@ -7,11 +7,21 @@ use crate::ledger::journal::scan::{Item, Scanner};
 
 fn full_row() -> LedgerRow {
     LedgerRow {
+        cost: Cost {
+            input: Usd::from_pico(5),
+            cached_input: Usd::from_pico(4),
+            output: Usd::from_pico(3),
+            unpriced: true,
+        },
         error_code: Some("upstream_truncated"),
         target_pod: Some("pod-1".into()),
         session_id: Some("s".into()),
         ..row(1)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
@@ -20,13 +30,28 @@ fn the_format_of_version_1_is_fixed() {
     // needs a new version or a new kind of record.
     let mut bytes = Vec::new();
     frame::append(&mut bytes, Kind::Row, |out| Entry::from(&full_row()).encode(out)).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, GOLDEN);
-    let head: String = header().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(head, "6f626c6574684a0a0100000018c41cb7");
+    assert_eq!(hex(&bytes), GOLDEN);
+    assert_eq!(hex(&header()), "6f626c6574684a0a0100000018c41cb7");
 }
 
-const GOLDEN: &str = "9100000029ed82050210000000000000000000000000000000010272310210000000000000000000000000000000001000000000000000000000000000000000016d016d142f76312f636861742f636f6d706c6574696f6e73000466617374c8010112757073747265616d5f7472756e6361746564036f6666070300040008757073747265616d18000101020105706f642d3101017300000506";
+#[test]
+fn a_row_from_before_costs_were_told_by_kind_is_read_and_a_reader_from_then_reads_a_row_of_now() {
+    let row = full_row();
+    let old = Entry { charge: None, ..Entry::from(&row) };
+    let mut bytes = Vec::new();
+    frame::append(&mut bytes, Kind::Row, |out| old.encode(out)).unwrap();
+    assert_eq!(hex(&bytes), WITHOUT_CHARGE);
+    let (_, payload, _) = frame::record(&bytes).unwrap();
+    assert_eq!(Entry::decode(payload), Some(old.clone()));
+    let mut now = Vec::new();
+    assert!(Entry::from(&row).encode(&mut now));
+    assert!(now.starts_with(payload), "what is new follows what was there");
+    assert_eq!(postcard::from_bytes::<Entry<'_>>(&now).ok(), Some(old));
+}
+
+const GOLDEN: &str = "9400000092342c770210000000000000000000000000000000010272310210000000000000000000000000000000001000000000000000000000000000000000016d016d142f76312f636861742f636f6d706c6574696f6e73000466617374c8010112757073747265616d5f7472756e6361746564036f6666070300040008757073747265616d18000101020105706f642d31010173000005060a0801";
+
+const WITHOUT_CHARGE: &str = "9100000029ed82050210000000000000000000000000000000010272310210000000000000000000000000000000001000000000000000000000000000000000016d016d142f76312f636861742f636f6d706c6574696f6e73000466617374c8010112757073747265616d5f7472756e6361746564036f6666070300040008757073747265616d18000101020105706f642d3101017300000506";
 
 #[test]
 fn a_row_comes_back_as_it_went_in() {

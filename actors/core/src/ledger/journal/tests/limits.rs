@@ -28,7 +28,7 @@ fn every_request_that_was_admitted_can_write_its_row() {
         queue_ms: u64::MAX,
         bytes_in: u64::MAX,
         bytes_out: u64::MAX,
-        cost: Usd::from_pico(i64::MAX.into()),
+        cost: Cost { output: Usd::from_pico(i64::MAX.into()), unpriced: true, ..Cost::default() },
         usage: Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() },
         ..row(n)
     };
