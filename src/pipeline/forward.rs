@@ -39,7 +39,7 @@ pub(super) async fn forward(
         method: Method::POST,
         uri: uri(worker, record, &target.model, request)?,
         headers: upstream_headers(settings, request.headers(), &target.model, &record.arrival.request_id),
-        body: target.request.rewritten(&target.body, &target.model.upstream_model).pieces,
+        body: target.request.rewritten(&target.body, &target.model.upstream_model, record.max_output).pieces,
     };
     if let Pass::Seated(mut seat) = pass {
         seat.dispatched();

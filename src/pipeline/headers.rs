@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 
 const X_OBLETH_ADMISSION: HeaderName = HeaderName::from_static("x-obleth-admission");
 const X_OBLETH_QUEUE_MS: HeaderName = HeaderName::from_static("x-obleth-queue-ms");
+const X_OBLETH_MAX_TOKENS: HeaderName = HeaderName::from_static("x-obleth-max-tokens");
 const X_OBLETH_CACHE: HeaderName = HeaderName::from_static("x-obleth-cache");
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), or the framing of a message.
@@ -137,6 +138,9 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     }
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));
+    if let Some(bound) = record.max_output {
+        headers.insert(X_OBLETH_MAX_TOKENS, HeaderValue::from(bound));
+    }
     headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
     time(&record.timing, record.now(), headers);
 }

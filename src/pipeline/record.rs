@@ -54,6 +54,8 @@ pub(super) struct Record {
     pub story: Option<Telling>,
     /// Forecast of prompt and answer at the grant.
     pub estimated_tokens: u64,
+    /// The highest output bound of one answer, where the gateway sets one.
+    pub max_output: Option<u64>,
     pub timing: Timing,
     pub target_pod: Option<Arc<str>>,
     open: bool,
@@ -75,6 +77,7 @@ impl Record {
             seat: None,
             story: None,
             estimated_tokens: 0,
+            max_output: None,
             target_pod: None,
             open: true,
         }
@@ -99,6 +102,12 @@ impl Record {
         if self.timing.first_byte.is_none() {
             self.timing.first_byte = Some(self.now());
         }
+    }
+
+    /// Lowers the output bound of each answer to `tokens`, or sets it; the client is told. Bounds from
+    /// several sides: the lowest holds.
+    pub fn bound_output(&mut self, tokens: u64) {
+        self.max_output = Some(self.max_output.map_or(tokens, |bound| bound.min(tokens)));
     }
 
     /// Estimate of the prompt, in tokens.

@@ -108,12 +108,11 @@ impl Parsed {
         (weight.text_bytes / MOST_BYTES_PER_TOKEN).saturating_add(weight.token_ids)
     }
 
-    /// The body as the upstream gets it.
-    pub fn rewritten(&self, body: &Bytes, upstream_model: &str) -> Spliced {
+    /// The body as the upstream gets it; `max_output`: the highest output bound of one answer.
+    pub fn rewritten(&self, body: &Bytes, upstream_model: &str, max_output: Option<u64>) -> Spliced {
         match self {
             Self::Json(shape) => {
-                let rewrite =
-                    Rewrite { upstream_model: Some(upstream_model), ask_usage: true, max_output: None };
+                let rewrite = Rewrite { upstream_model: Some(upstream_model), ask_usage: true, max_output };
                 rewrite.apply(body, shape)
             }
             Self::Form(form) => form.rewrite(body, upstream_model),
