@@ -1,7 +1,7 @@
 //! The ledger in the database: append, list, sum.
 //!
-//! Invariants: a row is written once however often it is offered (`row_id`); rows outlive the tenants and
-//! keys they name; sums of money are exact beyond 64 bits.
+//! Invariants: a row is written once however often it is offered (`row_id`), and is in the roll-ups once; rows
+//! outlive the tenants and keys they name, roll-ups outlive the rows; sums of money are exact beyond 64 bits.
 
 /// Narrows a boxed query by the columns that the filter names, and by its span of time.
 macro_rules! narrow {
@@ -19,9 +19,12 @@ macro_rules! narrow {
 }
 
 mod record;
+mod rollup;
+mod spent;
 mod summary;
 
 pub use record::LedgerRecord;
+pub use spent::{Payer, Spent, spent};
 pub use summary::{GroupBy, Summary, SummaryFilter, summary};
 
 use crate::error::StoreError;
@@ -31,8 +34,9 @@ use diesel::prelude::*;
 use diesel::result::QueryResult;
 use diesel::sqlite::SqliteConnection;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use std::collections::HashSet;
 
-/// Rows in one statement of PostgreSQL, which allows 65 535 values (29 a row).
+/// Rows in one statement of PostgreSQL, which allows 65 535 values (32 a row).
 const CHUNK: usize = 1000;
 
 /// Writes the rows that are not there yet, all or none; says how many were new.
@@ -60,25 +64,32 @@ async fn insert_on_postgres(
     conn: &mut AsyncPgConnection,
     rows: &[LedgerRecord],
 ) -> Result<usize, StoreError> {
-    let mut new = 0;
+    let mut new = Vec::new();
     for chunk in rows.chunks(CHUNK) {
         let insert = diesel::insert_into(ledger::table).values(chunk);
-        new += insert.on_conflict(ledger::row_id).do_nothing().execute(conn).await?;
+        let insert = insert.on_conflict(ledger::row_id).do_nothing().returning(ledger::row_id);
+        let mut written: HashSet<String> = insert.load(conn).await?.into_iter().collect();
+        // Of rows with the same id the first was written.
+        new.extend(chunk.iter().filter(|row| written.remove(&row.row_id)));
     }
-    Ok(new)
+    rollup::add_on_postgres(conn, &new).await?;
+    Ok(new.len())
 }
 
 /// One statement a row: SQLite has no round trips to save, but a hop between threads costs, so the whole
 /// batch is one hop.
 fn insert_on_sqlite(conn: &mut SqliteConnection, rows: &[LedgerRecord]) -> QueryResult<usize> {
     conn.immediate_transaction(|conn| {
-        let mut new = 0;
+        let mut new = Vec::new();
         for row in rows {
             let insert = diesel::insert_into(ledger::table).values(row);
             let insert = insert.on_conflict(ledger::row_id).do_nothing();
-            new += diesel::RunQueryDsl::execute(insert, conn)?;
+            if diesel::RunQueryDsl::execute(insert, conn)? > 0 {
+                new.push(row);
+            }
         }
-        Ok(new)
+        rollup::add_on_sqlite(conn, &new)?;
+        Ok(new.len())
     })
 }
 

@@ -132,6 +132,70 @@ diesel::table! {
         mcp_tool -> Nullable<Text>,
         bytes_in -> BigInt,
         bytes_out -> BigInt,
+        input_cost_pico -> Nullable<BigInt>,
+        cached_input_cost_pico -> Nullable<BigInt>,
+        unpriced -> Bool,
+    }
+}
+
+diesel::table! {
+    usage_hourly (bucket, tenant_id, key_id, model) {
+        bucket -> BigInt,
+        tenant_id -> Text,
+        key_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        errors -> BigInt,
+        refused -> BigInt,
+        unpriced -> BigInt,
+        cache_hits -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        saved_tokens -> BigInt,
+        cost_high -> BigInt,
+        cost_low -> BigInt,
+        input_cost_high -> BigInt,
+        input_cost_low -> BigInt,
+        cached_cost_high -> BigInt,
+        cached_cost_low -> BigInt,
+        output_cost_high -> BigInt,
+        output_cost_low -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_daily (bucket, tenant_id, key_id, model) {
+        bucket -> BigInt,
+        tenant_id -> Text,
+        key_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        errors -> BigInt,
+        refused -> BigInt,
+        unpriced -> BigInt,
+        cache_hits -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        saved_tokens -> BigInt,
+        cost_high -> BigInt,
+        cost_low -> BigInt,
+        input_cost_high -> BigInt,
+        input_cost_low -> BigInt,
+        cached_cost_high -> BigInt,
+        cached_cost_low -> BigInt,
+        output_cost_high -> BigInt,
+        output_cost_low -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_retention (id) {
+        id -> Text,
+        raw_since -> BigInt,
     }
 }
 

@@ -12,6 +12,7 @@ mod store {
     mod migrations;
     mod registry;
     mod rows;
+    mod spent;
     mod summary;
     mod url;
 }

@@ -41,6 +41,12 @@ pub struct LedgerRecord {
     pub mcp_tool: Option<String>,
     pub bytes_in: i64,
     pub bytes_out: i64,
+    /// Of the cost, for prompt tokens that were not cached; `None` in rows from before this was told.
+    pub input_cost_pico: Option<i64>,
+    /// Of the cost, for cached prompt tokens. The rest is for the answer.
+    pub cached_input_cost_pico: Option<i64>,
+    /// Some of the tokens had no price.
+    pub unpriced: bool,
 }
 
 impl From<&LedgerRow> for LedgerRecord {
@@ -81,6 +87,9 @@ impl From<&Entry<'_>> for LedgerRecord {
             mcp_tool: entry.mcp_tool.map(text),
             bytes_in: count(entry.bytes_in),
             bytes_out: count(entry.bytes_out),
+            input_cost_pico: entry.charge.map(|charge| charge.input_pico),
+            cached_input_cost_pico: entry.charge.map(|charge| charge.cached_input_pico),
+            unpriced: entry.charge.is_some_and(|charge| charge.unpriced),
         }
     }
 }

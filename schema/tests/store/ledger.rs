@@ -3,7 +3,7 @@
 use super::backend::{Database, on_both};
 use super::rows;
 use obleth_core::ids::{KeyId, RowId, TenantId};
-use obleth_core::ledger::{Admission, CacheState, LedgerRow, Usage, UsageSource};
+use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use obleth_core::units::Usd;
 use obleth_schema::Store;
 use obleth_schema::ledger::{LedgerFilter, LedgerRecord, by_request_id, insert_batch, page};
@@ -160,7 +160,7 @@ async fn a_row_of_the_core_is_written_as_it_is(store: Store) {
         cache: CacheState::Off,
         estimated_tokens: u64::MAX,
         usage: Usage { input: 5, cached_input: 4, output: 3, reasoning: 2, source: UsageSource::Counted },
-        cost: Usd::from_pico(i128::MAX),
+        cost: Cost { cached_input: Usd::from_pico(i128::MAX), unpriced: true, ..Cost::default() },
         queue_ms: 1,
         ttft_ms: Some(2),
         total_ms: 3,
@@ -177,6 +177,10 @@ async fn a_row_of_the_core_is_written_as_it_is(store: Store) {
     assert_eq!((read.input_tokens, read.cached_input_tokens), (5, 4));
     assert_eq!((read.output_tokens, read.reasoning_tokens), (3, 2));
     assert_eq!((read.cost_pico, read.estimated_tokens), (i64::MAX, i64::MAX));
+    assert_eq!(
+        (read.input_cost_pico, read.cached_input_cost_pico, read.unpriced),
+        (Some(0), Some(i64::MAX), true)
+    );
     assert_eq!((read.usage_source.as_str(), read.admission.as_str()), ("counted", "queued"));
 }
 

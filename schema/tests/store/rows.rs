@@ -125,5 +125,8 @@ pub fn record(ts: i64) -> LedgerRecord {
         mcp_tool: some("log"),
         bytes_in: 10,
         bytes_out: 11,
+        input_cost_pico: Some(2),
+        cached_input_cost_pico: Some(1),
+        unpriced: true,
     }
 }

@@ -1,0 +1,15 @@
+DROP INDEX ledger_key_ts;
+DROP INDEX ledger_model_ts;
+DROP INDEX ledger_errors;
+DROP INDEX ledger_error_code_ts;
+DROP INDEX ledger_session_ts;
+DROP INDEX ledger_route_ts;
+DROP INDEX ledger_admission_ts;
+DROP INDEX ledger_cache_ts;
+DROP INDEX ledger_usage_source_ts;
+DROP TABLE usage_retention;
+DROP TABLE usage_daily;
+DROP TABLE usage_hourly;
+ALTER TABLE ledger DROP COLUMN unpriced;
+ALTER TABLE ledger DROP COLUMN cached_input_cost_pico;
+ALTER TABLE ledger DROP COLUMN input_cost_pico;

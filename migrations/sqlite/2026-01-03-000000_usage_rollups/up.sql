@@ -1,0 +1,135 @@
+-- What a row cost by kind, for the answer what is left of cost_pico; null: written before that was told.
+ALTER TABLE ledger ADD COLUMN input_cost_pico INTEGER;
+ALTER TABLE ledger ADD COLUMN cached_input_cost_pico INTEGER;
+ALTER TABLE ledger ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+
+-- Sums of ledger rows by hour and by day of UTC, tenant, key and model. They outlive the rows.
+-- bucket: the beginning, Unix microseconds. errors: status 400 and above. refused: never sent upstream.
+-- unpriced: requests some of whose tokens have no price. Tokens of answers from the cache (cache hit or coalesced)
+-- were not spent: they are in saved_tokens and nowhere else. Money is high * 1000000000 + low pico-dollars; neither
+-- part of one row is above 10^10, so no sum leaves 64 bits. The costs by kind lack what rows without input_cost_pico
+-- cost.
+
+CREATE TABLE usage_hourly (
+    bucket               INTEGER NOT NULL,
+    tenant_id            TEXT    NOT NULL,
+    key_id               TEXT    NOT NULL,
+    model                TEXT    NOT NULL,
+    requests             INTEGER NOT NULL,
+    errors               INTEGER NOT NULL,
+    refused              INTEGER NOT NULL,
+    unpriced             INTEGER NOT NULL,
+    cache_hits           INTEGER NOT NULL,
+    input_tokens         INTEGER NOT NULL,
+    cached_input_tokens  INTEGER NOT NULL,
+    output_tokens        INTEGER NOT NULL,
+    reasoning_tokens     INTEGER NOT NULL,
+    saved_tokens         INTEGER NOT NULL,
+    cost_high            INTEGER NOT NULL,
+    cost_low             INTEGER NOT NULL,
+    input_cost_high      INTEGER NOT NULL,
+    input_cost_low       INTEGER NOT NULL,
+    cached_cost_high     INTEGER NOT NULL,
+    cached_cost_low      INTEGER NOT NULL,
+    output_cost_high     INTEGER NOT NULL,
+    output_cost_low      INTEGER NOT NULL,
+    PRIMARY KEY (bucket, tenant_id, key_id, model)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_hourly_tenant ON usage_hourly (tenant_id, bucket);
+
+CREATE TABLE usage_daily (
+    bucket               INTEGER NOT NULL,
+    tenant_id            TEXT    NOT NULL,
+    key_id               TEXT    NOT NULL,
+    model                TEXT    NOT NULL,
+    requests             INTEGER NOT NULL,
+    errors               INTEGER NOT NULL,
+    refused              INTEGER NOT NULL,
+    unpriced             INTEGER NOT NULL,
+    cache_hits           INTEGER NOT NULL,
+    input_tokens         INTEGER NOT NULL,
+    cached_input_tokens  INTEGER NOT NULL,
+    output_tokens        INTEGER NOT NULL,
+    reasoning_tokens     INTEGER NOT NULL,
+    saved_tokens         INTEGER NOT NULL,
+    cost_high            INTEGER NOT NULL,
+    cost_low             INTEGER NOT NULL,
+    input_cost_high      INTEGER NOT NULL,
+    input_cost_low       INTEGER NOT NULL,
+    cached_cost_high     INTEGER NOT NULL,
+    cached_cost_low      INTEGER NOT NULL,
+    output_cost_high     INTEGER NOT NULL,
+    output_cost_low      INTEGER NOT NULL,
+    PRIMARY KEY (bucket, tenant_id, key_id, model)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_daily_tenant ON usage_daily (tenant_id, bucket);
+
+INSERT INTO usage_hourly (bucket, tenant_id, key_id, model,
+    requests, errors, refused, unpriced, cache_hits, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, saved_tokens,
+    cost_high, cost_low, input_cost_high, input_cost_low, cached_cost_high, cached_cost_low, output_cost_high, output_cost_low)
+SELECT ts - ts % 3600000000, tenant_id, key_id, model,
+    COUNT(*),
+    COUNT(*) FILTER (WHERE status >= 400),
+    COUNT(*) FILTER (WHERE admission = 'rejected'),
+    COUNT(*) FILTER (WHERE unpriced <> 0),
+    COUNT(*) FILTER (WHERE cache IN ('hit', 'coalesced')),
+    SUM(CASE WHEN cache IN ('hit', 'coalesced') THEN 0 ELSE input_tokens END),
+    SUM(CASE WHEN cache IN ('hit', 'coalesced') THEN 0 ELSE cached_input_tokens END),
+    SUM(CASE WHEN cache IN ('hit', 'coalesced') THEN 0 ELSE output_tokens END),
+    SUM(CASE WHEN cache IN ('hit', 'coalesced') THEN 0 ELSE reasoning_tokens END),
+    SUM(CASE WHEN cache IN ('hit', 'coalesced') THEN input_tokens + output_tokens ELSE 0 END),
+    SUM(COALESCE((cost_pico) / 1000000000, 0)),
+    SUM(COALESCE((cost_pico) % 1000000000, 0)),
+    SUM(COALESCE((input_cost_pico) / 1000000000, 0)),
+    SUM(COALESCE((input_cost_pico) % 1000000000, 0)),
+    SUM(COALESCE((cached_input_cost_pico) / 1000000000, 0)),
+    SUM(COALESCE((cached_input_cost_pico) % 1000000000, 0)),
+    SUM(COALESCE((cost_pico - input_cost_pico - cached_input_cost_pico) / 1000000000, 0)),
+    SUM(COALESCE((cost_pico - input_cost_pico - cached_input_cost_pico) % 1000000000, 0))
+FROM ledger GROUP BY 1, 2, 3, 4;
+
+INSERT INTO usage_daily (bucket, tenant_id, key_id, model,
+    requests, errors, refused, unpriced, cache_hits, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, saved_tokens,
+    cost_high, cost_low, input_cost_high, input_cost_low, cached_cost_high, cached_cost_low, output_cost_high, output_cost_low)
+SELECT bucket - bucket % 86400000000, tenant_id, key_id, model,
+    SUM(requests),
+    SUM(errors),
+    SUM(refused),
+    SUM(unpriced),
+    SUM(cache_hits),
+    SUM(input_tokens),
+    SUM(cached_input_tokens),
+    SUM(output_tokens),
+    SUM(reasoning_tokens),
+    SUM(saved_tokens),
+    SUM(cost_high),
+    SUM(cost_low),
+    SUM(input_cost_high),
+    SUM(input_cost_low),
+    SUM(cached_cost_high),
+    SUM(cached_cost_low),
+    SUM(output_cost_high),
+    SUM(output_cost_low)
+FROM usage_hourly GROUP BY 1, 2, 3, 4;
+
+-- One row: rows of the ledger that arrived before are dropped, or about to be.
+CREATE TABLE usage_retention (
+    id        TEXT NOT NULL PRIMARY KEY,
+    raw_since INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO usage_retention (id, raw_since) VALUES ('global', 0);
+
+-- Filters of the listing. Where a column mostly has one value, only the others are indexed: the common one is found
+-- along the time anyway.
+CREATE INDEX ledger_key_ts ON ledger (key_id, ts);
+CREATE INDEX ledger_model_ts ON ledger (model, ts);
+CREATE INDEX ledger_errors ON ledger (ts, row_id, status) WHERE status >= 400;
+CREATE INDEX ledger_error_code_ts ON ledger (error_code, ts) WHERE error_code IS NOT NULL;
+CREATE INDEX ledger_session_ts ON ledger (session_id, ts) WHERE session_id IS NOT NULL;
+CREATE INDEX ledger_route_ts ON ledger (route, ts) WHERE route <> '/v1/chat/completions';
+CREATE INDEX ledger_admission_ts ON ledger (admission, ts) WHERE admission <> 'fast';
+CREATE INDEX ledger_cache_ts ON ledger (cache, ts) WHERE cache <> 'off';
+CREATE INDEX ledger_usage_source_ts ON ledger (usage_source, ts) WHERE usage_source <> 'upstream';

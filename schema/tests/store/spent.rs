@@ -1,0 +1,47 @@
+//! What budgets start from.
+
+use super::backend::on_both;
+use super::rows;
+use obleth_schema::Store;
+use obleth_schema::ledger::{Payer, Spent, insert_batch, spent};
+
+on_both!(what_was_spent_is_told_by_tenant_and_by_key, a_row_that_comes_twice_is_spent_once);
+
+const DAY: i64 = 86_400_000_000;
+
+fn line(id: &str, requests: i64, tokens: i64, cost_pico: i128) -> Spent {
+    Spent { id: id.to_owned(), requests, tokens, cost_pico }
+}
+
+async fn what_was_spent_is_told_by_tenant_and_by_key(store: Store) {
+    let mut rows: Vec<_> = (0..6).map(|n| rows::record(n * DAY / 2 + 1)).collect();
+    for (n, row) in rows.iter_mut().enumerate() {
+        row.tenant_id = format!("t{}", n % 2);
+        row.key_id = format!("k{n}");
+        row.model = format!("m{n}");
+        (row.input_tokens, row.output_tokens) = (10, 1 << n);
+        row.cost_pico = i64::MAX;
+    }
+    // Nothing of an answer from the cache was spent.
+    (rows[5].cache, rows[5].cost_pico) = ("hit".to_owned(), 0);
+    insert_batch(&store, &rows).await.unwrap();
+    let max = i128::from(i64::MAX);
+    let ever = spent(&store, Payer::Tenant, None).await.unwrap();
+    assert_eq!(ever, [line("t0", 3, 30 + 0b1_0101, 3 * max), line("t1", 3, 20 + 0b1010, 2 * max)]);
+    // In the middle of the second day: all of that day.
+    let lately = spent(&store, Payer::Tenant, Some(DAY * 3 / 2)).await.unwrap();
+    assert_eq!(lately, [line("t0", 2, 20 + 0b1_0100, 2 * max), line("t1", 2, 10 + 0b1000, max)]);
+    let today = spent(&store, Payer::Key, Some(2 * DAY)).await.unwrap();
+    assert_eq!(today, [line("k4", 1, 26, max), line("k5", 1, 0, 0)]);
+    assert_eq!(spent(&store, Payer::Key, Some(3 * DAY)).await.unwrap(), []);
+}
+
+async fn a_row_that_comes_twice_is_spent_once(store: Store) {
+    let (a, b) = (rows::record(1), rows::record(2));
+    let mut other = a.clone();
+    other.cost_pico = 1_000;
+    for batch in [&[a.clone(), other, a.clone()][..], &[a.clone(), b.clone()], &[b.clone(), a.clone()]] {
+        insert_batch(&store, batch).await.unwrap();
+    }
+    assert_eq!(spent(&store, Payer::Tenant, None).await.unwrap(), [line("t", 2, 12, 12)]);
+}
