@@ -4,6 +4,7 @@
 //! structures. Is not: actors, HTTP, storage. Invariant: no clock, randomness, I/O, lock or logging in
 //! this crate; time is the argument `now`, results are effects that the shell polls.
 
+pub mod brownout;
 pub mod fair_queue;
 pub mod ids;
 pub mod ledger;
