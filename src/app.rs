@@ -48,7 +48,10 @@ impl Settings {
             max_buffered_bytes: config.listen.max_buffered_bytes,
             admission_timeout: config.admission.timeout,
             ping_every: config.admission.ping_every,
-            plans: Plans { default_model_max_in_flight: config.admission.default_model_max_in_flight },
+            plans: Plans {
+                default_model_max_in_flight: config.admission.default_model_max_in_flight,
+                brownout: config.admission.brownout(),
+            },
             pepper: config.data.pepper.clone(),
             admin_token: config.listen.admin_token.clone(),
         }

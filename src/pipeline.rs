@@ -12,6 +12,7 @@ mod admit;
 mod arrival;
 mod authenticate;
 mod body;
+mod brownout;
 mod collect;
 mod deadline;
 mod forward;

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 mod actor;
+pub mod brownout;
 mod capacity;
 mod document;
 pub mod fields;
@@ -134,7 +135,14 @@ impl Context {
     fn publish(&self, change: impl FnOnce(&mut Registry)) {
         let mut registry = Registry::clone(&self.registry.load());
         change(&mut registry);
-        self.registry.store(Arc::new(registry));
+        self.put(registry);
+    }
+
+    /// The snapshot from here on, for the data plane and for the scheduler.
+    fn put(&self, registry: Registry) {
+        let registry = Arc::new(registry);
+        self.registry.store(Arc::clone(&registry));
+        self.fairshare.follow(registry);
     }
 
     async fn reconfigure(&self, changes: Vec<Change>) -> Result<(), AdminError> {

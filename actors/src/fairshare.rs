@@ -13,8 +13,9 @@ use actix::Arbiter;
 use obleth_core::fair_queue::{
     Demand, Dump, Fairness, ModelRow, Picture, Position, Refusal, Settings, Standing, TenantPlan,
 };
-use obleth_core::ids::KeyId;
+use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::moment::Moment;
+use obleth_core::registry::Registry;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +23,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 mod actor;
+mod board;
 mod desk;
 mod floor;
 pub mod story;
 
-use actor::{Admit, FairshareActor, Reconfigure};
+use actor::{Admit, FairshareActor, Look, Reconfigure};
+pub use board::Levels;
 pub(crate) use desk::Desk;
 use desk::{Approach, Try};
 pub use floor::Change;
@@ -57,6 +60,8 @@ pub enum NoSeat {
     Restarting,
     /// The wait would be longer than the client has.
     Unreachable { retry_after: Duration },
+    /// It would wait for a pool under pressure, and its tenant's policy lets it be refused for that.
+    Shed { retry_after: Duration },
 }
 
 /// How handlers reach the scheduler.
@@ -107,6 +112,9 @@ impl Fairshare {
             };
             if let Some(retry_after) = by.and_then(|by| self.desk.too_long(&demand, by)) {
                 return Err(NoSeat::Unreachable { retry_after });
+            }
+            if let Some(retry_after) = self.desk.refuses(&demand) {
+                return Err(NoSeat::Shed { retry_after });
             }
             let story = telling.map(Telling::share);
             if let Some(answer) = self.wait(demand.clone(), approach, give_up, story).await {
@@ -162,6 +170,25 @@ impl Fairshare {
                 Err(Undelivered::Full) => return Err(Undelivered::Full),
             }
         }
+    }
+
+    /// The registry from here on, for the brownout: it has the tenants' policies.
+    pub fn follow(&self, registry: Arc<Registry>) {
+        self.desk.board.follow(registry);
+        if self.desk.board.is_watched() {
+            // Undelivered, the actor is full of requests, and each of them does the same.
+            let _ = self.actor.try_send(Look);
+        }
+    }
+
+    /// The highest output bound that the brownout leaves a request of this tenant that gets its slot now.
+    pub fn output_cap(&self, tenant: TenantId, model: ModelId) -> Option<u64> {
+        self.desk.board.output_cap(tenant, model)
+    }
+
+    /// What the brownout says now.
+    pub fn brownout(&self) -> Arc<Levels> {
+        self.desk.board.levels()
     }
 
     /// Begins to tell of a request.

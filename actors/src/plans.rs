@@ -1,5 +1,6 @@
 //! The registry's records as the scheduler takes them.
 
+use crate::admin::brownout::BrownoutDefaults;
 use obleth_core::fair_queue::{GroupPlan, ModelPlan, TenantPlan};
 use obleth_core::registry::{Model, Registry, Tenant};
 
@@ -8,6 +9,8 @@ use obleth_core::registry::{Model, Registry, Tenant};
 pub struct Plans {
     /// `OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT`.
     pub default_model_max_in_flight: Option<u32>,
+    /// `OBLETH_BROWNOUT_...`.
+    pub brownout: BrownoutDefaults,
 }
 
 impl Plans {

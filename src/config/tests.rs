@@ -1,4 +1,6 @@
 use super::*;
+use obleth_actors::admin::brownout::BrownoutDefaults;
+use obleth_core::brownout::{Policy, Step};
 
 const TOKEN: (&str, &str) = ("OBLETH_ADMIN_TOKEN", "a-token-of-enough-length");
 
@@ -22,6 +24,8 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_TENANT_MAX_QUEUED", "1024"),
         ("OBLETH_MAX_QUEUED", "16384"),
         ("OBLETH_SSE_PING_SECS", "0"),
+        ("OBLETH_BROWNOUT_WAIT_MS", "750"),
+        ("OBLETH_BROWNOUT_DEFAULT", "(off)"),
         ("OBLETH_FORWARD_AUTHORIZATION", "true"),
         ("OBLETH_UPSTREAM_TIMEOUT_SECS", "300"),
         ("OBLETH_UPSTREAM_IDLE_TIMEOUT_SECS", "120"),
@@ -106,5 +110,37 @@ fn the_journal_is_beside_the_database_and_its_faults_are_named() {
         "OBLETH_LEDGER_FULL must be refuse or drop",
     ] {
         assert!(faults.contains(fault), "{faults}");
+    }
+}
+
+#[test]
+fn a_default_brownout_policy_is_checked_as_a_tenants_is() {
+    let defaults = |values: &[(&str, &str)]| {
+        let values: Vec<_> = [TOKEN].iter().chain(values).copied().collect();
+        read(&values).map(|config| config.admission.brownout())
+    };
+    let own = r#"{"enabled":true,"wait_ms":90,"max_tokens":16,"steps":["shed"]}"#;
+    for (values, wait_ms, policy) in [
+        (&[][..], 750, None),
+        (&[("OBLETH_BROWNOUT_WAIT_MS", "20")], 20, None),
+        (&[("OBLETH_BROWNOUT_DEFAULT", r#"{"wait_ms":90}"#)], 750, None),
+        (&[("OBLETH_BROWNOUT_DEFAULT", r#"{"enabled":true}"#)], 750, Policy::new(750, 256, Step::ALL)),
+        (
+            &[("OBLETH_BROWNOUT_WAIT_MS", "20"), ("OBLETH_BROWNOUT_DEFAULT", own)],
+            20,
+            Policy::new(90, 16, [Step::Shed]),
+        ),
+    ] {
+        assert_eq!(defaults(values), Ok(BrownoutDefaults { wait_ms, policy }), "{values:?}");
+    }
+    for (name, value) in [
+        ("OBLETH_BROWNOUT_WAIT_MS", "0"),
+        ("OBLETH_BROWNOUT_WAIT_MS", "soon"),
+        ("OBLETH_BROWNOUT_DEFAULT", "true"),
+        ("OBLETH_BROWNOUT_DEFAULT", r#"{"enabled":true,"max_token":5}"#),
+        ("OBLETH_BROWNOUT_DEFAULT", r#"{"steps":["doze"]}"#),
+    ] {
+        let Faults(faults) = defaults(&[(name, value)]).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with(name), "{value}: {faults:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The series themselves: names, help texts, labels, buckets.
 
 use crate::wire::Route;
+use obleth_core::brownout::Step;
 use obleth_core::ledger::Admission;
 use prometheus::core::Collector;
 use prometheus::{
@@ -27,6 +28,7 @@ pub(super) struct Traffic {
     pub(super) request_seconds: HistogramVec,
     pub(super) upstream_seconds: HistogramVec,
     pub(super) overhead: Histogram,
+    pub(super) brownout: IntCounterVec,
 }
 
 /// How things stand, read when somebody asks.
@@ -116,6 +118,11 @@ impl Traffic {
             request_seconds: make.seconds("obleth_request_seconds", REQUEST, &["route"])?,
             upstream_seconds: make.seconds("obleth_upstream_seconds", UPSTREAM, &["model"])?,
             overhead: make.histogram("obleth_gateway_overhead_seconds", GATEWAY, &OVERHEAD)?,
+            brownout: make.counters(
+                "obleth_brownout_total",
+                "Requests that a step of a brownout changed or refused.",
+                &["step"],
+            )?,
         };
         traffic.touch_usual();
         Ok(traffic)
@@ -123,6 +130,9 @@ impl Traffic {
 
     /// A series without a value is not shown at all: the usual ones are there from the start.
     fn touch_usual(&self) {
+        for step in Step::ALL {
+            self.brownout.with_label_values(&[step.as_str()]);
+        }
         for route in [Route::ChatCompletions, Route::Completions, Route::Embeddings] {
             self.request_seconds.with_label_values(&[route.label()]);
             self.requests.with_label_values(&[route.label(), "200", Admission::Fast.as_str()]);

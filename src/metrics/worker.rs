@@ -1,6 +1,7 @@
 //! A worker's handles: what a settled request adds, without a shared lock.
 
 use super::Metrics;
+use obleth_core::brownout::Step;
 use obleth_core::ledger::{Admission, LedgerRow};
 use prometheus::{Histogram, IntCounter};
 use std::cell::RefCell;
@@ -65,6 +66,11 @@ impl WorkerMetrics {
         counter.inc();
     }
 
+    /// Counts a request that a step of a brownout changed or refused.
+    pub fn brownout(&self, step: Step) {
+        self.metrics.traffic.brownout.with_label_values(&[step.as_str()]).inc();
+    }
+
     /// Takes in a settled request.
     pub fn observe(&self, observed: &Observed<'_>) {
         let row = observed.row;
@@ -74,7 +80,7 @@ impl WorkerMetrics {
             .entry(row.route)
             .or_insert_with(|| self.metrics.traffic.request_seconds.with_label_values(&[row.route]));
         seconds.observe(observed.total.as_secs_f64());
-        if matches!(row.admission, Admission::Fast | Admission::Queued) {
+        if matches!(row.admission, Admission::Fast | Admission::Queued | Admission::Brownout) {
             self.metrics.traffic.queue_wait.observe(observed.queued.as_secs_f64());
         }
         self.metrics.traffic.overhead.observe(observed.own.as_secs_f64());

@@ -1,5 +1,6 @@
 //! A seat: at once, after a wait in the fair queue, or a typed refusal.
 
+use super::brownout::{self, Dimmed};
 use super::record::Record;
 use super::resolve::{Target, check_again};
 use super::settle::interrupted;
@@ -56,12 +57,20 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
                 check_again(worker, record, target)?;
             }
             record.admission = if record.stood { Admission::Queued } else { Admission::Fast };
-            record.estimated_tokens = record.prompt_tokens().saturating_add(seat.forecast_tokens());
+            brownout::shorten(worker, record, target);
+            let forecast = brownout::forecast(record, target, seat.forecast_tokens());
+            record.estimated_tokens = record.prompt_tokens().saturating_add(forecast);
             open(worker, record)?;
             Ok(Pass::Seated(seat))
         }
         Ok(Err(refused)) => {
-            record.stood = matches!(refused, NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended));
+            record.stood = matches!(
+                refused,
+                NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended | Refusal::Shed { .. })
+            );
+            if matches!(refused, NoSeat::Shed { .. } | NoSeat::Refused(Refusal::Shed { .. })) {
+                record.brownout = Some(Dimmed::Shed);
+            }
             if record.stood {
                 record.timing.queued = record.now().since(asked);
             }
@@ -177,6 +186,10 @@ fn fault_of(refused: NoSeat, own: bool) -> Fault {
         }
         NoSeat::Refused(Refusal::Suspended) => {
             Fault::new(Code::TenantSuspended, "the tenant was suspended meanwhile")
+        }
+        NoSeat::Shed { retry_after } | NoSeat::Refused(Refusal::Shed { retry_after }) => {
+            Fault::new(Code::Overloaded, "too many requests wait, and this tenant's are refused for it")
+                .retry_after(retry_after)
         }
         NoSeat::Unreachable { retry_after } => {
             Fault::new(Code::DeadlineUnreachable, "the wait would be longer than the request's own deadline")

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 const X_OBLETH_ADMISSION: HeaderName = HeaderName::from_static("x-obleth-admission");
 const X_OBLETH_QUEUE_MS: HeaderName = HeaderName::from_static("x-obleth-queue-ms");
 const X_OBLETH_MAX_TOKENS: HeaderName = HeaderName::from_static("x-obleth-max-tokens");
+const X_OBLETH_BROWNOUT: HeaderName = HeaderName::from_static("x-obleth-brownout");
 const X_OBLETH_CACHE: HeaderName = HeaderName::from_static("x-obleth-cache");
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), or the framing of a message.
@@ -132,9 +133,15 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
         headers.insert(X_REQUEST_ID, value);
     }
     // A request that the queue refused in the end was queued all the same.
-    let admission = if record.stood { Admission::Queued } else { record.admission };
-    if matches!(admission, Admission::Fast | Admission::Queued) {
+    let admission = match record.admission {
+        Admission::Rejected | Admission::None if record.stood => Admission::Queued,
+        admission => admission,
+    };
+    if matches!(admission, Admission::Fast | Admission::Queued | Admission::Brownout) {
         headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(admission.as_str()));
+    }
+    if let Some(dimmed) = record.brownout {
+        headers.insert(X_OBLETH_BROWNOUT, dimmed.header());
     }
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));

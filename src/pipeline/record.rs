@@ -5,6 +5,7 @@
 
 use super::arrival::Arrival;
 use super::authenticate::Caller;
+use super::brownout::Dimmed;
 use super::ping::Early;
 use super::settle::{self, Ending};
 use super::timing::{Stage, Timing};
@@ -56,6 +57,8 @@ pub(super) struct Record {
     pub estimated_tokens: u64,
     /// The highest output bound of one answer, where the gateway sets one.
     pub max_output: Option<u64>,
+    /// What a brownout did to it. Such an answer is not what was asked for: it is never kept.
+    pub brownout: Option<Dimmed>,
     pub timing: Timing,
     pub target_pod: Option<Arc<str>>,
     open: bool,
@@ -78,6 +81,7 @@ impl Record {
             story: None,
             estimated_tokens: 0,
             max_output: None,
+            brownout: None,
             target_pod: None,
             open: true,
         }

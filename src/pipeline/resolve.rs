@@ -87,6 +87,14 @@ impl Parsed {
         }
     }
 
+    /// Whether the client allows more output tokens than this.
+    pub fn allows_more_than(&self, tokens: u64) -> bool {
+        match self {
+            Self::Json(shape) => shape.allows_more_than(tokens),
+            Self::Form(_) => false,
+        }
+    }
+
     /// Whether the client asked for the usage of its stream itself.
     pub const fn asked_for_usage(&self) -> bool {
         match self {

@@ -95,6 +95,9 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
         upstream: record.timing.sent.map(|at| now.since(at)),
         own: record.timing.own(now),
     });
+    if let Some(dimmed) = record.brownout {
+        record.worker.metrics.brownout(dimmed.step());
+    }
     record.worker.gateway.access.note(&row);
     // The kernel has it from here on: a killed process does not take it along.
     record.worker.gateway.handles.accounting.record(&row)

@@ -123,6 +123,13 @@ impl Shape {
         by_rank.find_map(|f| self.bounds.iter().find(|b| b.field == *f).and_then(|b| b.tokens))
     }
 
+    /// Whether an answer may be longer than this: the route has an output bound, and it is higher or not set.
+    pub fn allows_more_than(&self, tokens: u64) -> bool {
+        let mut given = self.bounds.iter().filter_map(|bound| bound.tokens).peekable();
+        !self.route.output_fields().is_empty()
+            && (given.peek().is_none() || given.any(|bound| bound > tokens))
+    }
+
     /// How many answers the request makes the upstream write.
     pub const fn sequences(&self) -> u64 {
         self.choices.saturating_mul(self.prompts)

@@ -28,12 +28,14 @@ mod forget;
 mod heaviest;
 mod index;
 mod live;
+mod loads;
 mod pace;
 mod picture;
 mod plan;
 mod planted;
 mod recent;
 mod resume;
+mod shed;
 mod standing;
 mod state;
 mod view;
@@ -43,11 +45,13 @@ mod work;
 pub use check::Broken;
 pub use explain::{Bound, Position};
 pub use fairness::{Fairness, Weights, tokens_a_weight};
+pub use loads::{Load, Loads};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, SeatRecord, Settings, Spent, TenantPlan,
     TicketId,
 };
+pub use shed::{Claim, Keep};
 pub use standing::{ModelStanding, Standing};
 pub use view::{Dump, GroupView, ModelView};
 

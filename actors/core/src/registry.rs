@@ -4,6 +4,7 @@
 //! a few nodes, so one change among 100 000 keys does not copy them all. Readers hold a snapshot and
 //! take no lock. The AdminActor is the only writer.
 
+use crate::brownout::Policy;
 use crate::ids::{GroupId, KeyId, ModelId, TenantId};
 use crate::units::{CostFactor, Price, Share};
 use secrecy::SecretString;
@@ -71,6 +72,8 @@ pub struct Tenant {
     pub max_queued: Option<u32>,
     /// `None` = all models.
     pub allowed_models: Option<BTreeSet<Arc<str>>>,
+    /// What may happen to its requests under pressure; `None` = nothing.
+    pub brownout: Option<Policy>,
 }
 
 /// An API key, as far as the data plane needs it.
@@ -103,6 +106,8 @@ pub struct Registry {
     models: imbl::HashMap<ModelId, Arc<Model>>,
     model_names: imbl::HashMap<Arc<str>, ModelId>,
     tenants: imbl::HashMap<TenantId, Arc<Tenant>>,
+    /// Brownout policies, each with the number of tenants that have it.
+    policies: imbl::HashMap<Policy, usize>,
     keys: imbl::HashMap<KeyId, Arc<Key>>,
     digests: imbl::HashMap<KeyDigest, KeyId>,
     groups: imbl::HashMap<GroupId, Arc<Group>>,
@@ -139,6 +144,11 @@ impl Registry {
         self.tenants.get(&id)
     }
 
+    /// The brownout policies that tenants have, each once.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.keys()
+    }
+
     /// A group by id.
     pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
         self.groups.get(&id)
@@ -173,12 +183,26 @@ impl Registry {
 
     /// Adds a tenant or replaces the one of this id.
     pub fn put_tenant(&mut self, tenant: Tenant) {
-        self.tenants.insert(tenant.id, Arc::new(tenant));
+        if let Some(policy) = tenant.brownout {
+            *self.policies.entry(policy).or_insert(0) += 1;
+        }
+        let old = self.tenants.insert(tenant.id, Arc::new(tenant));
+        self.let_policy_go(old.as_deref());
+    }
+
+    /// The tenant does not have its policy any more.
+    fn let_policy_go(&mut self, tenant: Option<&Tenant>) {
+        let Some(policy) = tenant.and_then(|tenant| tenant.brownout) else { return };
+        match self.policies.get_mut(&policy) {
+            Some(tenants) if *tenants > 1 => *tenants -= 1,
+            _ => _ = self.policies.remove(&policy),
+        }
     }
 
     /// Forgets a tenant and its keys.
     pub fn remove_tenant(&mut self, id: TenantId) {
-        self.tenants.remove(&id);
+        let old = self.tenants.remove(&id);
+        self.let_policy_go(old.as_deref());
         let keys: Vec<KeyId> = self.keys.values().filter(|key| key.tenant == id).map(|key| key.id).collect();
         keys.into_iter().for_each(|key| self.remove_key(key));
     }

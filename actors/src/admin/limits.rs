@@ -2,6 +2,7 @@
 
 use super::fields::{FieldError, UsdField, check_names, check_range};
 use super::models::yes;
+use obleth_core::brownout::Step;
 use obleth_core::units::Usd;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -34,14 +35,6 @@ pub struct BudgetSpec {
     pub hard: bool,
 }
 
-/// A step of a brownout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BrownoutStep {
-    CapTokens,
-    Shed,
-}
-
 /// What may happen to a tenant's requests under pressure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +46,7 @@ pub struct BrownoutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steps: Option<Vec<BrownoutStep>>,
+    pub steps: Option<Vec<Step>>,
 }
 
 /// Checks budgets.
@@ -86,8 +79,8 @@ pub fn check_brownout(policy: Option<&BrownoutSpec>) -> Result<(), FieldError> {
     check_range("brownout.wait_ms", policy.wait_ms, 1..=3_600_000)?;
     check_range("brownout.max_tokens", policy.max_tokens, 1..=1_000_000_000)?;
     match &policy.steps {
-        Some(steps) if steps.len() > 8 => {
-            Err(FieldError::new("brownout.steps", "must have at most 8 entries"))
+        Some(steps) if steps.iter().collect::<BTreeSet<_>>().len() < steps.len() => {
+            Err(FieldError::new("brownout.steps", "must name each step once at most"))
         }
         _ => Ok(()),
     }

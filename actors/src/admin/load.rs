@@ -3,7 +3,6 @@
 use super::{AdminError, Context, capacity, groups, keys, models, tenants};
 use crate::fairshare::Change;
 use obleth_core::registry::{Registry, TenantStatus};
-use std::sync::Arc;
 
 impl Context {
     /// Reads all records, publishes them and tells the scheduler the capacity and the models' caps.
@@ -20,7 +19,7 @@ impl Context {
             registry.put_model(model);
         }
         for row in obleth_schema::tenants::all(&self.store).await? {
-            let tenant = tenants::snapshot(&row)?;
+            let tenant = tenants::snapshot(&self.plans, &row)?;
             if tenant.status == TenantStatus::Suspended {
                 changes.push(Change::Suspend(tenant.id));
             }
@@ -29,7 +28,7 @@ impl Context {
         for row in obleth_schema::keys::all(&self.store).await? {
             registry.put_key(keys::snapshot(&row)?);
         }
-        self.registry.store(Arc::new(registry));
+        self.put(registry);
         self.reconfigure(changes).await
     }
 }

@@ -7,6 +7,7 @@ use super::limits::{BrownoutSpec, BudgetSpec, check_brownout, check_budgets, che
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
 use crate::fairshare::Change;
+use crate::plans::Plans;
 use obleth_core::ids::{GroupId, TenantId};
 use obleth_core::registry::{Tenant, TenantStatus};
 use obleth_core::units::Share;
@@ -186,7 +187,7 @@ pub(super) fn view(context: &Context, row: &TenantRow) -> Result<TenantView, Adm
 }
 
 /// The row as the data plane uses it.
-pub(super) fn snapshot(row: &TenantRow) -> Result<Tenant, AdminError> {
+pub(super) fn snapshot(plans: &Plans, row: &TenantRow) -> Result<Tenant, AdminError> {
     let number = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
     Ok(Tenant {
         id: id_of(row)?,
@@ -200,6 +201,7 @@ pub(super) fn snapshot(row: &TenantRow) -> Result<Tenant, AdminError> {
         max_in_flight: number(row.max_in_flight),
         max_queued: number(row.max_queued),
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
+        brownout: plans.brownout.policy(from_json_opt(row.brownout.as_deref())?.as_ref()),
     })
 }
 
@@ -246,7 +248,7 @@ pub(super) async fn delete(context: &Context, id: &str) -> Result<(), AdminError
 }
 
 async fn publish(context: &Context, row: &TenantRow) -> Result<(), AdminError> {
-    let tenant = snapshot(row)?;
+    let tenant = snapshot(&context.plans, row)?;
     let change = match (tenant.status, context.plans.tenant(&context.registry.load(), &tenant)) {
         (TenantStatus::Active, Some(plan)) => Change::Tenant(plan),
         _ => Change::Suspend(tenant.id),

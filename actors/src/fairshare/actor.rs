@@ -9,7 +9,11 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
 use obleth_core::fair_queue::Demand;
 use obleth_core::moment::Moment;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Pause between two looks at the brownout.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Queue this request and answer through `reply`.
 #[derive(Message)]
@@ -28,17 +32,24 @@ pub(super) struct Admit {
 #[rtype(result = "Result<(), Contained>")]
 pub(super) struct Reconfigure(pub Vec<Change>);
 
+/// Look after the brownout: the policies have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Look;
+
 /// The scheduler's actor.
 pub(super) struct FairshareActor {
     desk: Arc<Desk>,
     /// The timer that runs, and when it is due.
     alarm: Option<(SpawnHandle, Moment)>,
+    /// The next look at the brownout is set.
+    looks: bool,
     _line: Lifeline,
 }
 
 impl FairshareActor {
     pub(super) const fn new(desk: Arc<Desk>, line: Lifeline) -> Self {
-        Self { desk, alarm: None, _line: line }
+        Self { desk, alarm: None, looks: false, _line: line }
     }
 
     /// Sets the alarm to the next deadline, unless an alarm that is early enough runs already.
@@ -61,6 +72,20 @@ impl FairshareActor {
         });
         self.alarm = Some((timer, due));
     }
+
+    /// Looks at the brownout every [`LOOK`] while something waits or a policy does something.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if self.looks || !self.desk.board.is_watched() {
+            return;
+        }
+        self.looks = true;
+        ctx.run_later(LOOK, |actor, ctx| {
+            actor.looks = false;
+            if actor.desk.brown_out() || actor.desk.queued() > 0 {
+                actor.look(ctx);
+            }
+        });
+    }
 }
 
 impl Actor for FairshareActor {
@@ -68,6 +93,7 @@ impl Actor for FairshareActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.arm(ctx);
+        self.look(ctx);
     }
 }
 
@@ -78,6 +104,7 @@ impl Handler<Admit> for FairshareActor {
         let waiter = Waiter { number: admit.waiter, reply: admit.reply };
         self.desk.enqueue(admit.demand, waiter, admit.approach, admit.story.as_deref());
         self.arm(ctx);
+        self.look(ctx);
     }
 }
 
@@ -86,6 +113,14 @@ impl Handler<Reconfigure> for FairshareActor {
 
     fn handle(&mut self, Reconfigure(changes): Reconfigure, _: &mut Self::Context) -> Self::Result {
         self.desk.reconfigure(&changes)
+    }
+}
+
+impl Handler<Look> for FairshareActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
+        self.look(ctx);
     }
 }
 

@@ -3,16 +3,19 @@
 //! Grants are decided under the lock and handed over outside of it, because handing over can fail (the
 //! waiter has just left), which gives the slot back, which takes the lock.
 
+use super::board::Board;
 use super::floor::{Answers, Change, Floor, Waiter};
 use super::story::Story;
 use crate::cell::{Cell, Contained};
 use crate::clock::Clock;
 use crate::guards::Seat;
+use obleth_core::brownout::Pool;
 use obleth_core::fair_queue::{
-    Demand, Dump, ModelRow, Picture, Position, Settings, Spent, Standing, TenantPlan, TicketId,
+    Demand, Dump, Load, Loads, ModelRow, Picture, Position, Settings, Spent, Standing, TenantPlan, TicketId,
 };
 use obleth_core::ids::KeyId;
 use obleth_core::moment::Moment;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +23,16 @@ use std::time::Duration;
 
 /// Tenants and groups copied while the lock is held once: some tens of microseconds.
 const PIECE: usize = 512;
+/// Requests refused, or tenants looked at for it, while the lock is held once.
+const SHED: usize = 64;
 
 /// The scheduler's shared state.
 pub(crate) struct Desk {
     cell: Cell<Floor>,
     clock: Clock,
     waiters: AtomicU64,
+    /// What the brownout says.
+    pub(super) board: Board,
 }
 
 impl fmt::Debug for Desk {
@@ -43,7 +50,7 @@ pub(super) enum Try {
 impl Desk {
     pub(super) fn new(clock: Clock, settings: Settings) -> Self {
         let floor = Floor::new(clock, settings);
-        Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0) }
+        Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0), board: Board::new() }
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -141,6 +148,48 @@ impl Desk {
     /// Refuses those whose deadline passed.
     pub(super) fn expire(self: &Arc<Self>) {
         self.change(|floor, now| floor.queue.expire(now));
+    }
+
+    /// Looks at what waits for the pools, and refuses what the brownout does not keep. Whether it is to be
+    /// looked at again although nothing waits.
+    pub(super) fn brown_out(self: &Arc<Self>) -> bool {
+        let Some(loads) = self.loads() else { return true };
+        let goes_on = self.board.observe(self.clock.now(), loads);
+        if self.board.sheds() {
+            self.shed();
+        }
+        goes_on
+    }
+
+    fn loads(&self) -> Option<BTreeMap<Pool, Load>> {
+        let mut sums = Loads::default();
+        while !self.cell.with(|floor| floor.queue.add_loads(&mut sums, PIECE)).ok()? {}
+        let now = self.clock.now();
+        self.cell.with(|floor| floor.queue.loads(now, &sums)).ok()
+    }
+
+    fn shed(self: &Arc<Self>) {
+        let mut next = 0;
+        let mut done = false;
+        while !done {
+            let now = self.clock.now();
+            let piece = self.cell.with(|floor| {
+                let done = floor.queue.shed(now, &mut next, SHED, |claim| self.board.judge(claim));
+                (done, floor.answers(now))
+            });
+            // After a contained fault nobody waits here any more.
+            let Ok((all, answers)) = piece else { return };
+            self.hand_over(answers);
+            done = all;
+        }
+    }
+
+    /// When `demand`, for which no slot is free, may come again, if the brownout refuses it.
+    pub(super) fn refuses(&self, demand: &Demand) -> Option<Duration> {
+        if !self.board.is_pressed() {
+            return None;
+        }
+        self.cell.with(|floor| self.board.refuses(floor.queue.claims_of(demand))).ok().flatten()
     }
 
     pub(super) fn reconfigure(self: &Arc<Self>, changes: &[Change]) -> Result<(), Contained> {
@@ -248,6 +297,10 @@ impl Desk {
         self.cell.with(|floor| floor.queue.standing(now, tenant, key)).ok()
     }
 
+    pub(super) fn queued(&self) -> u32 {
+        self.cell.with(|floor| floor.queue.queued()).unwrap_or(0)
+    }
+
     pub(super) fn in_flight(&self) -> u32 {
         self.cell.with(|floor| floor.queue.in_flight()).unwrap_or(0)
     }
@@ -257,7 +310,7 @@ impl Desk {
     }
 
     pub(super) fn restarts(&self) -> u64 {
-        self.cell.restarts()
+        self.cell.restarts() + self.board.restarts()
     }
 
     pub(super) fn plant_fault(&self) {

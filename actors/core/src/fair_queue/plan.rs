@@ -137,6 +137,8 @@ pub enum Refusal {
     Timeout { retry_after: Duration },
     /// The tenant was suspended or the model removed.
     Suspended,
+    /// The pool it waited for is under pressure, and its tenant's policy lets it be refused for that.
+    Shed { retry_after: Duration },
 }
 
 /// What the shell must do.

@@ -17,12 +17,14 @@ mod fairness;
 mod flood;
 mod growth;
 mod keys;
+mod loads;
 mod naive;
 mod oracle;
 #[cfg(feature = "planted-faults")]
 mod planted;
 mod random;
 mod relations;
+mod shed;
 mod starvation;
 mod trace;
 mod waits;

@@ -169,7 +169,7 @@ impl FairQueue {
     }
 
     /// What a tenant has waiting on a model, in cost units.
-    fn work_of(&self, lane: &Lane) -> u128 {
+    pub(super) fn work_of(&self, lane: &Lane) -> u128 {
         let Some(model) = self.models.at(lane.model) else { return 0 };
         lane.work.cost(&self.settings, model.plan.cost_factor, lane.average.or(model.average))
     }

@@ -11,6 +11,8 @@ pub enum Admission {
     Fast,
     /// After a wait in the queue.
     Queued,
+    /// At once or after a wait, and with less than it asked for: its pool was under pressure.
+    Brownout,
     /// Refused by the gateway before a seat was given.
     Rejected,
     /// The request needed no seat, or ended before it asked for one.
@@ -24,6 +26,7 @@ impl Admission {
         match self {
             Self::Fast => "fast",
             Self::Queued => "queued",
+            Self::Brownout => "brownout",
             Self::Rejected => "rejected",
             Self::None => "none",
         }

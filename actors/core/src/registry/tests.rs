@@ -53,3 +53,36 @@ fn digests_match_the_published_test_vectors() {
     assert_eq!(KeyDigest::from_hex("5bd"), None);
     assert_eq!(KeyDigest::from_hex(&"zz".repeat(32)), None);
 }
+
+#[test]
+fn a_brownout_policy_is_known_as_long_as_a_tenant_has_it() {
+    let policy = |wait_ms| Policy::new(wait_ms, 256, crate::brownout::Step::ALL);
+    let tenant = |id: u128, brownout| Tenant {
+        id: TenantId(Uuid::from_u128(id)),
+        name: "t".into(),
+        weight: Share::DEFAULT,
+        group: GroupId(Uuid::from_u128(1)),
+        status: TenantStatus::Active,
+        max_in_flight: None,
+        max_queued: None,
+        allowed_models: None,
+        brownout,
+    };
+    let mut registry = Registry::default();
+    let known = |registry: &Registry| registry.policies().copied().collect::<BTreeSet<Policy>>();
+    for (id, brownout, wanted) in [
+        (1, policy(1), &[policy(1)][..]),
+        (1, policy(1), &[policy(1)]),
+        (2, policy(1), &[policy(1)]),
+        (1, policy(2), &[policy(1), policy(2)]),
+        (2, None, &[policy(2)]),
+        (3, policy(2), &[policy(2)]),
+    ] {
+        registry.put_tenant(tenant(id, brownout));
+        assert_eq!(known(&registry), wanted.iter().copied().flatten().collect());
+    }
+    registry.remove_tenant(TenantId(Uuid::from_u128(1)));
+    assert_eq!(known(&registry), policy(2).into_iter().collect());
+    registry.remove_tenant(TenantId(Uuid::from_u128(3)));
+    assert_eq!(known(&registry), BTreeSet::new());
+}
