@@ -6,8 +6,10 @@ use crate::http::number::Number;
 use crate::pipeline::{Caller, authenticate, request_id_of};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::clock::unix_micros;
+use obleth_actors::fairshare::Levels;
+use obleth_core::brownout::{Pool, Step};
 use obleth_core::fair_queue::Standing;
-use obleth_core::registry::Registry;
+use obleth_core::registry::{Registry, may_use};
 use obleth_core::units::Portion;
 use serde::Serialize;
 use std::time::Duration;
@@ -26,6 +28,8 @@ struct View<'a> {
     estimated_wait_ms: Option<u64>,
     key: KeyView,
     models: Vec<ModelView<'a>>,
+    /// Null without a policy.
+    brownout: Option<BrownoutView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +57,22 @@ struct ModelView<'a> {
     estimated_wait_ms: Option<u64>,
 }
 
+/// What the tenant's policy does now.
+#[derive(Serialize)]
+struct BrownoutView<'a> {
+    wait_ms: u128,
+    max_tokens: u64,
+    steps: Vec<Step>,
+    in_force: Vec<InForceView<'a>>,
+}
+
+#[derive(Serialize)]
+struct InForceView<'a> {
+    /// Null: on every model.
+    model: Option<&'a str>,
+    steps: Vec<Step>,
+}
+
 /// Limits and standing of the caller.
 pub fn limits(worker: &Worker, request: &HttpRequest) -> HttpResponse {
     let request_id = request_id_of(request.headers());
@@ -69,7 +89,8 @@ fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<Http
     let restarted = || Fault::new(Code::Restarting, "the scheduler was restarted after a fault");
     let plan = gateway.settings.plans.tenant(&registry, &caller.tenant).ok_or_else(restarted)?;
     let standing = gateway.handles.fairshare.standing(&plan, Some(caller.key.id)).ok_or_else(restarted)?;
-    let view = View::of(&registry, &caller, &standing);
+    let brownout = BrownoutView::of(&registry, &caller, &gateway.handles.fairshare.brownout());
+    let view = View { brownout, ..View::of(&registry, &caller, &standing) };
     Ok(HttpResponse::Ok().insert_header((X_REQUEST_ID, request_id)).json(view))
 }
 
@@ -107,7 +128,32 @@ impl<'a> View<'a> {
                 queued: capped.map(|(_, queued)| queued),
             },
             models: models.collect(),
+            brownout: None,
         }
+    }
+}
+
+impl<'a> BrownoutView<'a> {
+    /// Of models that the caller may not use nothing is told.
+    fn of(registry: &'a Registry, caller: &Caller, levels: &Levels) -> Option<Self> {
+        let policy = caller.tenant.brownout?;
+        let rows = levels.rows.iter().filter(|row| row.policy == policy && row.level > 0);
+        let in_force = rows.filter_map(|row| {
+            let model = match row.pool {
+                Pool::Slots => None,
+                Pool::Model(id) => {
+                    let named = registry.model(id).map(|model| &*model.name);
+                    Some(named.filter(|name| may_use(&caller.tenant, &caller.key, name))?)
+                }
+            };
+            Some(InForceView { model, steps: policy.taken(row.level).collect() })
+        });
+        Some(Self {
+            wait_ms: policy.wait().as_millis(),
+            max_tokens: policy.max_tokens(),
+            steps: policy.steps().collect(),
+            in_force: in_force.collect(),
+        })
     }
 }
 

@@ -46,7 +46,8 @@ fn cached_input_has_its_own_price_and_reasoning_that_of_the_answer() {
         // Here the cached part stands beside the rest of the prompt.
         let usage = json!({"input_tokens": 400, "cache_read_input_tokens": 600, "output_tokens": 50});
         stage.answer(answer(200, &json!({"type": "message", "content": [], "usage": usage}).to_string()));
-        let body = json!({"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "Hello"}]});
+        let body =
+            json!({"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "Hello"}]});
         let (_, row) = stage.ask("/v1/messages", &body).await;
         assert_eq!(tokens(&row), [&json!(1000), &json!(600), &json!(50), &json!(0)]);
         assert_eq!(row["cost_usd"], COST);
@@ -71,7 +72,8 @@ fn a_zero_of_the_upstream_is_believed() {
     run(async {
         let stage = Stage::with(prices(), &[]).await;
         let usage = json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
-        let text = json!({"choices": [{"message": {"content": "a text that is not counted"}}], "usage": usage});
+        let text =
+            json!({"choices": [{"message": {"content": "a text that is not counted"}}], "usage": usage});
         stage.answer(answer(200, &text.to_string()));
         let (_, row) = stage.chat().await;
         assert_eq!(tokens(&row), [&json!(0); 4]);

@@ -14,6 +14,7 @@ use obleth_core::units::Decimal;
 use serde::Deserialize;
 use std::time::Duration;
 
+mod brownout;
 mod explain;
 mod live;
 
@@ -53,7 +54,8 @@ impl LiveQuery {
 pub async fn live(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
     let view = LiveQuery::read(&request).and_then(|asked| {
         let picture = gateway.handles.fairshare.picture().ok_or_else(restarting)?;
-        Ok(live::view(&picture, &gateway.registry.load(), asked))
+        let levels = gateway.handles.fairshare.brownout();
+        Ok(live::view(&picture, &levels, &gateway.registry.load(), asked))
     });
     match view {
         Ok(view) => ok(&request, &view),

@@ -1,7 +1,9 @@
 //! The live view: capacity, and the busiest tenants, groups and models with their shares.
 
+use super::brownout::{self, RowView};
 use super::{Number, seconds};
 use obleth_actors::admin::fields::FactorField;
+use obleth_actors::fairshare::Levels;
 use obleth_core::fair_queue::{GroupRow, ModelRow, Picture, TenantRow, Weights, tokens_a_weight};
 use obleth_core::ids::{GroupId, TenantId};
 use obleth_core::registry::Registry;
@@ -39,6 +41,7 @@ pub(super) struct LiveView {
     tenants: Vec<TenantView>,
     groups: Vec<GroupView>,
     models: Vec<ModelView>,
+    brownout: Vec<RowView>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +62,7 @@ struct TenantView {
     entitled_share: Number<Portion>,
     actual_share: Number<Portion>,
     effective_weight: BTreeMap<Arc<str>, Number<Decimal<2>>>,
+    brownout: Option<brownout::TenantView>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +87,7 @@ struct ModelView {
 }
 
 /// The view of a picture, with names from the registry.
-pub(super) fn view(picture: &Picture, records: &Registry, asked: Asked) -> LiveView {
+pub(super) fn view(picture: &Picture, levels: &Levels, records: &Registry, asked: Asked) -> LiveView {
     let weights = Weights::of(picture);
     let fairness = picture.fairness();
     let since = picture.window_start.unwrap_or_default();
@@ -99,9 +103,15 @@ pub(super) fn view(picture: &Picture, records: &Registry, asked: Asked) -> LiveV
         tenants_total: picture.known_tenants,
         groups_total: picture.groups.len(),
         models_total: picture.models.len(),
-        tenants: tenants.map(|row| tenant(row, picture, records, &weights, &factors)).collect(),
+        tenants: tenants
+            .map(|row| TenantView {
+                brownout: brownout::of_tenant(levels, records.tenant(row.id)),
+                ..tenant(row, picture, records, &weights, &factors)
+            })
+            .collect(),
         groups: groups(picture, records, &weights, asked.limit),
         models: models(picture, records, &weights, asked.limit),
+        brownout: brownout::rows(levels, records, asked.limit),
     }
 }
 
@@ -145,6 +155,7 @@ fn tenant(
         entitled_share: Number(weights.entitled(row)),
         actual_share: Number(weights.actual(picture.recent_cost_of(row))),
         effective_weight: effective.collect(),
+        brownout: None,
     }
 }
 
