@@ -23,7 +23,8 @@ fn an_idle_tenant_has_all_there_is() {
         let tenant = json!({"id": id, "name": "acme", "weight": 250, "group": "lab"});
         let wanted = json!({"tenant": tenant, "entitled_share": 1, "actual_share": 0, "in_flight": 0,
             "max_in_flight": 4, "queued": 0, "max_queued": 77, "oldest_wait_ms": null, "estimated_wait_ms": 0,
-            "key": {"max_in_flight": null, "in_flight": null, "queued": null}, "models": []});
+            "key": {"max_in_flight": null, "in_flight": null, "queued": null}, "models": [],
+            "brownout": null});
         assert_eq!(limits, wanted);
         let capped = app.client(&app.key(&id, json!({"name": "c", "max_in_flight": 2})).await);
         let limits = capped.get(PATH).await.expect(200).json();

@@ -14,6 +14,7 @@ mod after_the_wait;
 mod audio;
 mod bad_input;
 mod bad_wire;
+mod brownout;
 mod capacity;
 mod chat;
 mod come_again;

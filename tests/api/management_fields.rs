@@ -94,6 +94,8 @@ fn a_wrong_field_is_a_400_that_names_it() {
             ("budgets[1].max", json!([{"period": "day", "max_tokens": 1}, {"period": "day", "max": 1}])),
             ("brownout.wait", json!({"wait": 1})),
             ("brownout.wait_ms", json!({"wait_ms": 0})),
+            ("brownout.steps", json!({"steps": ["shed", "cap_tokens", "shed"]})),
+            ("brownout.steps[0]", json!({"steps": ["doze"]})),
             ("metadata", json!([])),
             ("metadata", json!({"a": "x".repeat(20_000)})),
         ] {

@@ -5,10 +5,12 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::as_conversions,
     reason = "a test fails by panicking"
 )]
 
+mod brownout;
 mod changes;
 mod faults;
 mod leaving;
