@@ -156,7 +156,9 @@ fn answers_are_shortened_where_the_policy_says_so_and_nowhere_else() {
 
         scene.open(100).await;
         let table = shortened_or_not(&scene, &dim).await;
-        assert_eq!(told(&scene, &waiting.await.unwrap().expect(200)).await, browned_out());
+        let waited = waiting.await.unwrap().expect(200);
+        assert_eq!(waited.header("x-obleth-max-tokens"), Some("32"));
+        assert_eq!(told(&scene, &waited).await, browned_out());
         assert_eq!(scene.seen("waited")["max_tokens"], 32);
         for (sent, mark, bound) in [(untouched, "off", json!(5000)), (also, "plain", Value::Null)] {
             let queued = (Some("queued".to_owned()), None, "queued".to_owned());

@@ -5,12 +5,14 @@ use futures_util::FutureExt;
 use obleth_actors::fairshare::{Fairshare, NoSeat};
 use obleth_actors::guards::Seat;
 use obleth_core::brownout::{Policy, Pool, Step};
-use obleth_core::fair_queue::{Demand, Refusal, TenantPlan};
+use obleth_core::fair_queue::{Demand, ModelPlan, Refusal, TenantPlan};
+use obleth_core::ids::ModelId;
 use obleth_core::registry::{Registry, Tenant, TenantStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// A registry in which these tenants have these policies.
 fn registry(policies: &[(u128, Option<Policy>)]) -> Arc<Registry> {
@@ -70,6 +72,34 @@ fn it_enters_above_the_threshold_and_leaves_without_a_request() {
         assert_eq!(cap(&fairshare, 1), None);
         millis(6_000).await;
         assert!(fairshare.brownout().rows.is_empty(), "and nothing is kept");
+    });
+}
+
+#[test]
+fn a_full_model_dims_nobody_who_does_not_use_it() {
+    paused(|arbiter| async move {
+        let fairshare = fairshare(&arbiter, 3).await;
+        fairshare.follow(registry(&[(1, policy(&Step::ALL)), (2, policy(&Step::ALL))]));
+        let full = |number| {
+            let model = ModelPlan { max_in_flight: Some(1), ..demand(number).model };
+            Demand { model, ..demand(number) }
+        };
+        let other = ModelPlan { id: ModelId(Uuid::from_u128(2)), ..demand(2).model };
+        let elsewhere = || Demand { model: other, ..demand(2) };
+        let _held = fairshare.admit(full(1)).await.unwrap();
+        let waiting = waiter(&fairshare, full(1)).await;
+        millis(12_000).await;
+        let tenant = demand(2).tenant.id;
+        assert_eq!(fairshare.output_cap(tenant, full(2).model.id), Some(256));
+        assert_eq!(fairshare.output_cap(tenant, other.id), None);
+        let [row] = fairshare.brownout().rows.clone()[..] else { panic!("{:?}", fairshare.brownout()) };
+        assert_eq!((row.pool, row.level), (Pool::Model(full(1).model.id), 3));
+        assert!(matches!(waiting.await.unwrap(), Err(NoSeat::Refused(Refusal::Shed { .. }))));
+        assert!(matches!(fairshare.admit(full(2)).await, Err(NoSeat::Shed { .. })));
+        let _elsewhere =
+            [fairshare.admit(elsewhere()).await.unwrap(), fairshare.admit(elsewhere()).await.unwrap()];
+        let waiting = waiter(&fairshare, elsewhere()).await;
+        assert!(!waiting.is_finished(), "it waits for a slot, and the slots are not under pressure");
     });
 }
 
