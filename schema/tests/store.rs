@@ -11,8 +11,10 @@ mod store {
     mod ledger;
     mod migrations;
     mod registry;
+    mod report;
+    mod retention;
+    mod rollups;
     mod rows;
     mod spent;
-    mod summary;
     mod url;
 }

@@ -52,6 +52,7 @@ macro_rules! declare {
     };
 }
 sums!(declare!());
+pub(super) use sums;
 
 impl From<&LedgerRecord> for Sums {
     fn from(row: &LedgerRecord) -> Self {

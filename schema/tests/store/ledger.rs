@@ -84,6 +84,10 @@ async fn a_listing_shows_what_the_filter_asks_for(store: Store) {
     odd.status = 200;
     odd.route = "/v1/embeddings".to_owned();
     odd.session_id = None;
+    odd.error_code = None;
+    odd.admission = "fast".to_owned();
+    odd.cache = "hit".to_owned();
+    odd.usage_source = "none".to_owned();
     insert_batch(&store, &[plain.clone(), odd.clone()]).await.unwrap();
     let shown = async |filter: &LedgerFilter| -> Vec<String> {
         let rows = page(&store, filter, None, 9).await.unwrap();
@@ -95,7 +99,11 @@ async fn a_listing_shows_what_the_filter_asks_for(store: Store) {
         LedgerFilter { tenant_id: text("t2"), ..any() },
         LedgerFilter { key_id: text("k2"), ..any() },
         LedgerFilter { model: text("m2"), ..any() },
-        LedgerFilter { status: Some(200), ..any() },
+        LedgerFilter { status: Some((200, 200)), ..any() },
+        LedgerFilter { status: Some((200, 299)), ..any() },
+        LedgerFilter { admission: text("fast"), ..any() },
+        LedgerFilter { cache: text("hit"), ..any() },
+        LedgerFilter { usage_source: text("none"), ..any() },
         LedgerFilter { route: text("/v1/embeddings"), ..any() },
         LedgerFilter { since: Some(10), ..any() },
         LedgerFilter { since: Some(6), until: Some(11), tenant_id: text("t2"), ..any() },
@@ -103,12 +111,20 @@ async fn a_listing_shows_what_the_filter_asks_for(store: Store) {
     for filter in odd_only {
         assert_eq!(shown(&filter).await, [odd.row_id.as_str()], "{filter:?}");
     }
-    let plain_only =
-        [LedgerFilter { session_id: text("s"), ..any() }, LedgerFilter { until: Some(10), ..any() }];
+    let plain_only = [
+        LedgerFilter { session_id: text("s"), ..any() },
+        LedgerFilter { until: Some(10), ..any() },
+        LedgerFilter { status: Some((400, 499)), ..any() },
+        LedgerFilter { error_code: text("client_left"), ..any() },
+        LedgerFilter { admission: text("queued"), ..any() },
+        LedgerFilter { cache: text("off"), ..any() },
+        LedgerFilter { usage_source: text("upstream"), ..any() },
+        LedgerFilter { route: text("/v1/chat/completions"), ..any() },
+    ];
     for filter in plain_only {
         assert_eq!(shown(&filter).await, [plain.row_id.as_str()], "{filter:?}");
     }
-    let none = LedgerFilter { status: Some(200), model: text("m"), ..any() };
+    let none = LedgerFilter { status: Some((200, 200)), model: text("m"), ..any() };
     assert_eq!(page(&store, &none, None, 9).await.unwrap(), []);
 }
 
