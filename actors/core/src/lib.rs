@@ -10,4 +10,5 @@ pub mod ids;
 pub mod ledger;
 pub mod moment;
 pub mod registry;
+pub mod token_budget;
 pub mod units;
