@@ -5,6 +5,7 @@
 //! this crate; time is the argument `now`, results are effects that the shell polls.
 
 pub mod brownout;
+pub mod breaker;
 pub mod fair_queue;
 pub mod ids;
 pub mod ledger;
