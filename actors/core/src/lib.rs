@@ -10,6 +10,7 @@ pub mod fair_queue;
 pub mod ids;
 pub mod ledger;
 pub mod moment;
+pub mod net;
 pub mod registry;
 pub mod token_budget;
 pub mod units;
