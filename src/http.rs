@@ -7,3 +7,4 @@ pub mod limits;
 pub mod models;
 mod number;
 pub mod root_span;
+mod usage;

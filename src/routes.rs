@@ -14,6 +14,8 @@ pub enum DataRoute<'a> {
     OneModel(&'a str),
     /// `GET /v1/limits`.
     Limits,
+    /// `GET /v1/usage`.
+    Usage,
     /// `GET /health`.
     Health,
     /// `GET /ready`.
@@ -29,6 +31,7 @@ impl<'a> DataRoute<'a> {
             "/ready" => Self::Ready,
             "/v1/models" => Self::Models,
             "/v1/limits" => Self::Limits,
+            "/v1/usage" => Self::Usage,
             _ => match (Route::of(path), path.strip_prefix("/v1/models/")) {
                 (Some(route), _) => Self::Model(route),
                 (None, Some(name)) if !name.is_empty() => Self::OneModel(name),
@@ -41,7 +44,9 @@ impl<'a> DataRoute<'a> {
     pub const fn method(&self) -> Option<&'static str> {
         match self {
             Self::Model(_) => Some("POST"),
-            Self::Models | Self::OneModel(_) | Self::Limits | Self::Health | Self::Ready => Some("GET"),
+            Self::Models | Self::OneModel(_) | Self::Limits | Self::Usage | Self::Health | Self::Ready => {
+                Some("GET")
+            }
             Self::Unknown => None,
         }
     }
@@ -55,6 +60,7 @@ mod tests {
     fn only_exact_paths_are_known() {
         assert_eq!(DataRoute::of("/v1/chat/completions"), DataRoute::Model(Route::ChatCompletions));
         assert_eq!(DataRoute::of("/v1/limits"), DataRoute::Limits);
+        assert_eq!(DataRoute::of("/v1/usage"), DataRoute::Usage);
         assert_eq!(DataRoute::of("/v1/models/org/name"), DataRoute::OneModel("org/name"));
         for path in [
             "/",
@@ -75,6 +81,7 @@ mod tests {
             "/v1/audio/..",
             "/v1/models/",
             "/v1/limits/",
+            "/v1/usage/",
             "/v1/files",
             "/metrics",
             "/api/v1/models",

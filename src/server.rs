@@ -190,6 +190,7 @@ fn gateway(
     };
     let fairshare = Fairshare::start(central, clock, queue, FAIRSHARE_MAILBOX);
     let accounting = Accounting::start(others, store.clone(), health.clone(), journal);
+    accounting.keep_rows(config.ledger.retention_days);
     let admin = Admin::start(
         others,
         Setup {

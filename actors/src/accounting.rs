@@ -13,6 +13,7 @@ use obleth_core::ledger::journal::Full;
 use obleth_core::ledger::{Counts, LedgerRow};
 use obleth_schema::Store;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -20,6 +21,7 @@ mod actor;
 mod folder;
 mod health;
 mod ledger;
+mod retention;
 pub mod usage;
 
 use actor::{AccountingActor, Flush};
@@ -56,6 +58,8 @@ pub struct Accounting {
     actor: Arc<Supervised<AccountingActor>>,
     store: Store,
     health: StoreHealth,
+    /// What callers were told of their own usage.
+    own: Arc<usage::Memo>,
 }
 
 impl std::fmt::Debug for Accounting {
@@ -80,7 +84,7 @@ impl Accounting {
         actor.run(arbiter, MAILBOX, move |line| {
             AccountingActor::new(Arc::clone(&owned), theirs.clone(), noted.clone(), line)
         });
-        Self { ledger, actor, store, health }
+        Self { ledger, actor, store, health, own: Arc::default() }
     }
 
     /// Notes that a request has its seat, and sets room aside for its row. `row` is what it shall have if the
@@ -103,6 +107,11 @@ impl Accounting {
     /// Whether a new request may start. A contained fault is the request's own: it has cost nothing yet.
     pub fn has_room(&self) -> Result<bool, Contained> {
         self.ledger.with(|books| books.journal.has_room())
+    }
+
+    /// Keeps rows so many days from now on, and drops older ones; 0: keeps all, as before the first call.
+    pub fn keep_rows(&self, days: u32) {
+        self.ledger.days_kept.store(days, Ordering::Relaxed);
     }
 
     /// Row counts since the start.

@@ -1,15 +1,17 @@
-//! The ledger's journal: where it is, how large it may be, how safe it is.
+//! The ledger: where its journal is, how large it may be, how safe it is; how long rows are kept.
 
 use super::Env;
 use obleth_actors::accounting::{JournalSettings, Sync, WhenFull};
 use obleth_schema::DatabaseUrl;
 use std::path::PathBuf;
 
-/// The journal's settings.
+/// The ledger's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
     /// `OBLETH_JOURNAL_DIR`, `OBLETH_JOURNAL_MAX_BYTES`, `OBLETH_LEDGER_SYNC`, `OBLETH_LEDGER_FULL`.
     pub journal: JournalSettings,
+    /// `OBLETH_USAGE_RETENTION_DAYS`: how long the database keeps rows; 0: for ever.
+    pub retention_days: u32,
 }
 
 impl LedgerConfig {
@@ -28,7 +30,9 @@ impl LedgerConfig {
             _ => Err("must be refuse or drop"),
         });
         let (sync, when_full) = (sync.unwrap_or_default(), when_full.unwrap_or_default());
-        Self { journal: JournalSettings { max_bytes, sync, when_full, ..JournalSettings::new(folder) } }
+        let retention_days = env.number("OBLETH_USAGE_RETENTION_DAYS", 180, 0..=36_500);
+        let journal = JournalSettings { max_bytes, sync, when_full, ..JournalSettings::new(folder) };
+        Self { journal, retention_days }
     }
 
     pub(super) fn effective(&self) -> Vec<(&'static str, String)> {
@@ -46,6 +50,7 @@ impl LedgerConfig {
             ("OBLETH_JOURNAL_MAX_BYTES", self.journal.max_bytes.to_string()),
             ("OBLETH_LEDGER_SYNC", sync.to_owned()),
             ("OBLETH_LEDGER_FULL", when_full.to_owned()),
+            ("OBLETH_USAGE_RETENTION_DAYS", self.retention_days.to_string()),
         ]
     }
 }

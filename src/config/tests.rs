@@ -32,6 +32,7 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_SHUTDOWN_GRACE_SECS", "30"),
         ("OBLETH_MAX_BODY_BYTES", "67108864"),
         ("OBLETH_MAX_BUFFERED_BYTES", "536870912"),
+        ("OBLETH_USAGE_RETENTION_DAYS", "180"),
     ] {
         assert_eq!(effective.get(name).map(String::as_str), Some(value), "{name}");
     }
@@ -102,12 +103,14 @@ fn the_journal_is_beside_the_database_and_its_faults_are_named() {
         ("OBLETH_JOURNAL_MAX_BYTES", "1000"),
         ("OBLETH_LEDGER_SYNC", "sometimes"),
         ("OBLETH_LEDGER_FULL", "wait"),
+        ("OBLETH_USAGE_RETENTION_DAYS", "-1"),
     ];
     let faults = Config::read(Env::of(bad)).unwrap_err().to_string();
     for fault in [
         "OBLETH_JOURNAL_MAX_BYTES must be a whole number from 1048576 to 1099511627776",
         "OBLETH_LEDGER_SYNC must be interval, always or never",
         "OBLETH_LEDGER_FULL must be refuse or drop",
+        "OBLETH_USAGE_RETENTION_DAYS must be a whole number from 0 to 36500",
     ] {
         assert!(faults.contains(fault), "{faults}");
     }

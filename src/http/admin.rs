@@ -88,6 +88,9 @@ pub fn routes(config: &mut ServiceConfig) {
             [web::get().to(fairshare::capacity), web::put().to(fairshare::set_capacity)],
         ))
         .service(resource("/usage/summary", "GET", [web::get().to(usage::summary)]))
+        .service(resource("/usage/series", "GET", [web::get().to(usage::series)]))
+        .service(resource("/usage/statement", "GET", [web::get().to(usage::statement)]))
+        .service(resource("/usage/export.csv", "GET", [web::get().to(usage::export)]))
         .service(resource("/usage/logs", "GET", [web::get().to(usage::logs)]))
         .service(resource("/usage/logs/{request_id:.+}", "GET", [web::get().to(usage::log)]))
         .service(resource("/version", "GET", [web::get().to(version)]))

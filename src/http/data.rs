@@ -1,6 +1,6 @@
 //! The data plane's one entry: by raw path and method to the pipeline or a small handler.
 
-use super::{health, limits, models};
+use super::{health, limits, models, usage};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Phase;
@@ -36,6 +36,7 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
         DataRoute::Models => models::list(&worker, &request),
         DataRoute::OneModel(name) => models::one(&worker, &request, name),
         DataRoute::Limits => limits::limits(&worker, &request),
+        DataRoute::Usage => usage::usage(&worker, &request).await,
     };
     if worker.gateway.lifecycle.phase() >= Phase::Closing {
         answer.head_mut().set_connection_type(ConnectionType::Close);

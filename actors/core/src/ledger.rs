@@ -3,6 +3,7 @@
 mod cost;
 mod entry;
 pub mod journal;
+pub mod retention;
 mod row;
 
 pub use cost::{Cost, Usage, UsageSource, cost};

@@ -3,6 +3,7 @@
 
 use super::health::StoreHealth;
 use super::ledger::{Batch, Ledger};
+use super::retention::Retention;
 use super::{DISK_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, LOST_PAUSE, SYNC, Sync, TICK, WRITE};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -36,8 +37,9 @@ enum Outcome {
 
 /// The ledger's actor.
 pub(super) struct AccountingActor {
-    ledger: Arc<Ledger>,
-    store: Store,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) store: Store,
+    pub(super) retention: Retention,
     health: StoreHealth,
     writing: bool,
     /// Segments are being looked after.
@@ -55,6 +57,7 @@ impl AccountingActor {
         Self {
             ledger,
             store,
+            retention: Retention::new(),
             health,
             writing: false,
             keeping: false,
@@ -211,6 +214,7 @@ impl Actor for AccountingActor {
         ctx.spawn(sync(Arc::clone(&self.ledger)).into_actor(self));
         // One that a dead predecessor took notice of.
         self.ledger.wanted.notify_one();
+        Self::watch_retention(ctx);
         ctx.run_interval(TICK, |actor, ctx| {
             if actor.pause.is_none_or(|(_, over)| Instant::now() >= over) {
                 actor.write(ctx);

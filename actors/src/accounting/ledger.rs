@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// Bytes read for one batch, as a rule.
@@ -75,6 +75,8 @@ pub(super) struct Ledger {
     /// Rows that contained faults kept out of the core; taken in with the next call.
     stranded: Mutex<Vec<Arc<LedgerRow>>>,
     has_stranded: AtomicBool,
+    /// Days after which rows leave the database; 0: never.
+    pub days_kept: AtomicU32,
 }
 
 impl Ledger {
@@ -93,6 +95,7 @@ impl Ledger {
             touched: AtomicBool::new(true),
             stranded: Mutex::new(Vec::new()),
             has_stranded: AtomicBool::new(false),
+            days_kept: AtomicU32::new(0),
         }
     }
 

@@ -1,179 +1,155 @@
-//! What the ledger says: rows, one row, and sums, as the management API answers them.
+//! What the ledger says, as the APIs answer it: rows, sums, series, a tenant's bill, a caller's own usage.
+//!
+//! Is: reads of the database and the shapes of answers. Is not: on a request's path. Sums come from the roll-ups, their
+//! edges from the rows, so they are exact for any span that the rows still reach.
 
 use super::Accounting;
-use crate::admin::{AdminError, Page, Window, fields::FieldError};
-use chrono::{DateTime, SecondsFormat, Utc};
+use crate::admin::{AdminError, fields::FieldError};
+use chrono::{DateTime, NaiveDate};
 use obleth_core::units::Usd;
-use obleth_schema::ledger::{self, GroupBy, LedgerFilter, LedgerRecord, Summary, SummaryFilter};
+use obleth_schema::ledger::{self, Ask, Dimension, Report, Span, Steps, Totals, retention};
 use serde::Serialize;
 use std::time::Duration;
 
+mod csv;
+mod logs;
+mod own;
+mod series;
+mod statement;
+mod summary;
+mod zone;
+
+pub use logs::{Export, LogView};
+pub(super) use own::Memo;
+pub use own::{OwnUsage, Unread};
+pub use series::{Bucket, SeriesAsk, SeriesView};
+pub use statement::{StatementAsk, StatementView};
+pub use summary::{GroupBy, SummaryAsk, SummaryView};
+pub use zone::Zone;
+
 /// How long a read waits for rows that are not written yet, so that it shows what has just been answered.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// Most lines that are read for one answer.
+const LINES: usize = 200_000;
 
-/// A row of the ledger as the API answers it (contract §4).
-#[derive(Debug, Serialize)]
-pub struct LogView {
-    request_id: String,
-    ts: String,
-    tenant_id: String,
-    key_id: String,
-    model: String,
-    upstream_model: String,
-    route: String,
-    stream: bool,
-    admission: String,
-    status: i32,
-    error_code: Option<String>,
-    cache: String,
-    estimated_tokens: i64,
+/// Which requests are summed; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Of {
+    pub tenant_id: Option<String>,
+    pub key_id: Option<String>,
+    pub model: Option<String>,
+}
+
+impl Of {
+    fn ask(self, span: Span, steps: Steps, by: Vec<Dimension>) -> Ask {
+        let Self { tenant_id, key_id, model } = self;
+        Ask { span, steps, by, tenant_id, key_id, model, limit: LINES }
+    }
+}
+
+/// Sums as an answer shows them.
+#[derive(Clone, Debug, Serialize)]
+pub struct SumsView {
+    requests: i64,
+    errors: i64,
+    refused: i64,
+    /// Requests some of whose tokens have no price.
+    unpriced: i64,
+    cache_hits: i64,
     input_tokens: i64,
     cached_input_tokens: i64,
     output_tokens: i64,
     reasoning_tokens: i64,
-    usage_source: String,
+    saved_tokens: i64,
     cost_usd: String,
-    queue_ms: i64,
-    ttft_ms: Option<i64>,
-    total_ms: i64,
-    target_pod: Option<String>,
-    session_id: Option<String>,
-    mcp_server: Option<String>,
-    mcp_tool: Option<String>,
-    bytes_in: i64,
-    bytes_out: i64,
 }
 
-impl From<&LedgerRecord> for LogView {
-    fn from(row: &LedgerRecord) -> Self {
-        let row = row.clone();
-        let ts = DateTime::from_timestamp_micros(row.ts).unwrap_or_default();
+impl From<Totals> for SumsView {
+    fn from(totals: Totals) -> Self {
         Self {
-            request_id: row.request_id,
-            ts: ts.to_rfc3339_opts(SecondsFormat::Micros, true),
-            tenant_id: row.tenant_id,
-            key_id: row.key_id,
-            model: row.model,
-            upstream_model: row.upstream_model,
-            route: row.route,
-            stream: row.stream,
-            admission: row.admission,
-            status: row.status,
-            error_code: row.error_code,
-            cache: row.cache,
-            estimated_tokens: row.estimated_tokens,
-            input_tokens: row.input_tokens,
-            cached_input_tokens: row.cached_input_tokens,
-            output_tokens: row.output_tokens,
-            reasoning_tokens: row.reasoning_tokens,
-            usage_source: row.usage_source,
-            cost_usd: Usd::from_pico(row.cost_pico.into()).to_string(),
-            queue_ms: row.queue_ms,
-            ttft_ms: row.ttft_ms,
-            total_ms: row.total_ms,
-            target_pod: row.target_pod,
-            session_id: row.session_id,
-            mcp_server: row.mcp_server,
-            mcp_tool: row.mcp_tool,
-            bytes_in: row.bytes_in,
-            bytes_out: row.bytes_out,
+            requests: totals.requests,
+            errors: totals.errors,
+            refused: totals.refused,
+            unpriced: totals.unpriced,
+            cache_hits: totals.cache_hits,
+            input_tokens: totals.input_tokens,
+            cached_input_tokens: totals.cached_input_tokens,
+            output_tokens: totals.output_tokens,
+            reasoning_tokens: totals.reasoning_tokens,
+            saved_tokens: totals.saved_tokens,
+            cost_usd: usd(totals.cost_pico),
         }
     }
 }
 
-/// One line of a summary.
-#[derive(Debug, Serialize)]
-pub struct SummaryLine {
-    /// The tenant's id, the key's id, the model's name or the day, as `group_by` says.
-    group: String,
-    requests: i64,
-    input_tokens: i64,
-    cached_input_tokens: i64,
-    output_tokens: i64,
-    reasoning_tokens: i64,
-    cost_usd: String,
+fn usd(pico: i128) -> String {
+    Usd::from_pico(pico).to_string()
 }
 
-/// `GET /usage/summary`.
-#[derive(Debug, Serialize)]
-pub struct SummaryView {
-    data: Vec<SummaryLine>,
-    total_requests: i64,
-    total_cost_usd: String,
-}
-
-impl SummaryView {
-    fn of(rows: Vec<Summary>) -> Self {
-        let total = rows.iter().fold(Usd::ZERO, |sum, row| sum + Usd::from_pico(row.cost_pico));
-        let total_requests = rows.iter().map(|row| row.requests).sum();
-        let line = |row: Summary| SummaryLine {
-            group: row.group,
-            requests: row.requests,
-            input_tokens: row.input_tokens,
-            cached_input_tokens: row.cached_input_tokens,
-            output_tokens: row.output_tokens,
-            reasoning_tokens: row.reasoning_tokens,
-            cost_usd: Usd::from_pico(row.cost_pico).to_string(),
-        };
-        Self { data: rows.into_iter().map(line).collect(), total_requests, total_cost_usd: total.to_string() }
-    }
-}
-
-/// Reads `group_by`.
-pub fn group_by(text: Option<&str>) -> Result<GroupBy, FieldError> {
-    match text {
-        None | Some("tenant") => Ok(GroupBy::Tenant),
-        Some("key") => Ok(GroupBy::Key),
-        Some("model") => Ok(GroupBy::Model),
-        Some("day") => Ok(GroupBy::Day),
-        Some(_) => Err(FieldError::new("group_by", "must be tenant, key, model or day")),
-    }
-}
-
-/// Reads `since` and `until`: RFC 3339, or a date (its beginning in UTC).
-pub fn time(field: &str, text: Option<&str>) -> Result<Option<i64>, FieldError> {
+/// Reads `since` and `until`: RFC 3339, or a date (its beginning in `zone`).
+pub fn time(field: &str, text: Option<&str>, zone: Zone) -> Result<Option<i64>, FieldError> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let full = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc)).ok();
-    let date = || {
-        let date: chrono::NaiveDate = text.parse().ok()?;
-        Some(date.and_hms_opt(0, 0, 0)?.and_utc())
-    };
-    full.or_else(date)
-        .map(|time| Some(time.timestamp_micros()))
+    let full = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros());
+    let date = || text.parse::<NaiveDate>().ok().and_then(|date| zone.begin(date));
+    full()
+        .or_else(date)
+        .map(Some)
         .ok_or_else(|| FieldError::new(field, "must be RFC 3339 such as 2026-01-31T00:00:00Z, or a date"))
 }
 
-/// The place of a row in the list: its time and its id.
-fn position(row: &LedgerRecord) -> String {
-    format!("{}/{}", row.ts, row.row_id)
-}
-
-fn place(text: &str) -> Result<(i64, &str), FieldError> {
-    let parts = text.split_once('/').and_then(|(ts, id)| Some((ts.parse().ok()?, id)));
-    parts.ok_or_else(|| FieldError::new("cursor", "is not a cursor of this list"))
+/// Reads `group_by` where sums may be by who and what.
+pub fn dimension(text: &str) -> Option<Dimension> {
+    match text {
+        "tenant" => Some(Dimension::Tenant),
+        "key" => Some(Dimension::Key),
+        "model" => Some(Dimension::Model),
+        _ => None,
+    }
 }
 
 impl Accounting {
-    /// `GET /usage/logs`: newest first.
-    pub async fn logs(&self, filter: &LedgerFilter, window: Window) -> Result<Page<LogView>, AdminError> {
+    /// Waits for rows that are not written yet.
+    async fn catch_up(&self) {
         self.flush(CATCH_UP).await;
-        let after = window.after.as_deref().map(place).transpose()?;
-        let rows = ledger::page(&self.store, filter, after, window.limit + 1).await?;
-        window.page(rows, position, |row| Ok(LogView::from(row)))
     }
 
-    /// `GET /usage/logs/{request_id}`: the newest row of that id.
-    pub async fn log(&self, request_id: &str) -> Result<LogView, AdminError> {
-        self.flush(CATCH_UP).await;
-        let row = ledger::by_request_id(&self.store, request_id).await?;
-        row.as_ref().map(LogView::from).ok_or(AdminError::NotFound("request"))
+    /// What was ever recorded of the span; `None`: nothing was.
+    async fn recorded(&self, since: Option<i64>, until: Option<i64>) -> Result<Option<Span>, AdminError> {
+        let all = ledger::recorded(&self.store).await?;
+        Ok(all.map(|all| Span {
+            since: since.map_or(all.since, |since| since.max(all.since)),
+            until: until.map_or(all.until, |until| until.min(all.until)),
+        }))
     }
 
-    /// `GET /usage/summary`.
-    pub async fn summary(&self, by: GroupBy, filter: &SummaryFilter) -> Result<SummaryView, AdminError> {
-        self.flush(CATCH_UP).await;
-        Ok(SummaryView::of(ledger::summary(&self.store, by, filter).await?))
+    /// Sums that are exact, or a refusal.
+    async fn sums(&self, ask: &Ask) -> Result<Report, AdminError> {
+        let report = ledger::report(&self.store, ask).await?;
+        if !report.complete {
+            return Err(FieldError::new("since", "the span has too many lines: ask for less of it").into());
+        }
+        if let Some(oldest) = report.rows_since {
+            // Asked afterwards: rows that went meanwhile were announced before.
+            let kept = retention::rows_since(&self.store).await?;
+            if oldest < kept {
+                return Err(dropped(ask, kept).into());
+            }
+        }
+        Ok(report)
     }
+}
+
+/// The rows that would be needed are gone.
+fn dropped(ask: &Ask, kept: i64) -> FieldError {
+    let kept = DateTime::from_timestamp_micros(kept).unwrap_or_default().to_rfc3339();
+    let (field, hint) = match &ask.steps {
+        Steps::DaysOf { cut, .. } if !cut.is_empty() => ("time_zone", "its days begin within hours of UTC"),
+        _ => ("since", "it begins or ends within an hour of UTC"),
+    };
+    FieldError::new(
+        field,
+        format_args!("{hint}, whose rows from before {kept} are dropped: only sums by hours are left"),
+    )
 }

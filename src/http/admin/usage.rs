@@ -2,13 +2,26 @@
 
 use super::{fault_of, query, refuse, shown, window};
 use crate::app::Gateway;
-use crate::error::{Code, Fault};
+use crate::error::Fault;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use obleth_actors::accounting::usage::{group_by, time};
+use obleth_actors::accounting::usage::{
+    Bucket, GroupBy, Of, SeriesAsk, StatementAsk, SummaryAsk, Zone, time,
+};
+use obleth_actors::admin::fields::FieldError;
 use obleth_actors::admin::{AdminError, Window};
-use obleth_schema::ledger::{GroupBy, LedgerFilter, SummaryFilter};
+use obleth_actors::clock::unix_micros;
+use obleth_schema::ledger::LedgerFilter;
 use serde::Deserialize;
+
+mod export;
+
+pub use export::export;
+
+/// Words of contract §4.
+const ADMISSIONS: [&str; 5] = ["fast", "queued", "brownout", "rejected", "none"];
+const CACHE_STATES: [&str; 5] = ["hit", "miss", "coalesced", "bypass", "off"];
+const SOURCES: [&str; 4] = ["upstream", "counted", "estimated", "none"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,8 +32,12 @@ struct LogsQuery {
     key_id: Option<String>,
     model: Option<String>,
     status: Option<String>,
+    error_code: Option<String>,
     route: Option<String>,
     session_id: Option<String>,
+    admission: Option<String>,
+    cache: Option<String>,
+    usage_source: Option<String>,
     since: Option<String>,
     until: Option<String>,
 }
@@ -29,19 +46,53 @@ impl LogsQuery {
     fn read(request: &HttpRequest) -> Result<(LedgerFilter, Window), Fault> {
         let asked: Self = query(request)?;
         let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
-        let wrong = |_| Fault::new(Code::InvalidRequest, "status must be a whole number").at("status");
-        let filter = LedgerFilter {
-            tenant_id: asked.tenant_id,
-            key_id: asked.key_id,
-            model: asked.model,
-            status: asked.status.map(|status| status.parse().map_err(wrong)).transpose()?,
-            route: asked.route,
-            session_id: asked.session_id,
-            since: moment("since", asked.since.as_deref())?,
-            until: moment("until", asked.until.as_deref())?,
-        };
-        Ok((filter, window))
+        Ok((asked.filter()?, window))
     }
+
+    fn filter(self) -> Result<LedgerFilter, Fault> {
+        Ok(LedgerFilter {
+            tenant_id: self.tenant_id,
+            key_id: self.key_id,
+            model: self.model,
+            status: self.status.as_deref().map(statuses).transpose()?,
+            error_code: self.error_code,
+            route: self.route,
+            session_id: self.session_id,
+            admission: word("admission", self.admission, &ADMISSIONS)?,
+            cache: word("cache", self.cache, &CACHE_STATES)?,
+            usage_source: word("usage_source", self.usage_source, &SOURCES)?,
+            since: moment("since", self.since.as_deref(), Zone::UTC)?,
+            until: moment("until", self.until.as_deref(), Zone::UTC)?,
+        })
+    }
+}
+
+/// `404`, or a class such as `4xx`.
+fn statuses(text: &str) -> Result<(i32, i32), Fault> {
+    let class = |text: &str| {
+        let class: i32 = text.strip_suffix("xx")?.parse().ok().filter(|class| (1..=5).contains(class))?;
+        Some((class * 100, class * 100 + 99))
+    };
+    let one = |text: &str| text.parse().ok().map(|status: i32| (status, status));
+    let wrong = || FieldError::new("status", "must be a whole number, or a class such as 4xx");
+    class(text).or_else(|| one(text)).ok_or_else(|| fault(wrong()))
+}
+
+fn word(field: &str, value: Option<String>, words: &[&str]) -> Result<Option<String>, Fault> {
+    match value {
+        Some(value) if !words.contains(&value.as_str()) => {
+            Err(fault(FieldError::new(field, format_args!("must be one of {}", words.join(", ")))))
+        }
+        value => Ok(value),
+    }
+}
+
+fn moment(field: &str, text: Option<&str>, zone: Zone) -> Result<Option<i64>, Fault> {
+    time(field, text, zone).map_err(fault)
+}
+
+fn fault(error: FieldError) -> Fault {
+    fault_of(&AdminError::from(error))
 }
 
 #[derive(Deserialize)]
@@ -50,26 +101,71 @@ struct SummaryQuery {
     group_by: Option<String>,
     tenant_id: Option<String>,
     key_id: Option<String>,
+    model: Option<String>,
     since: Option<String>,
     until: Option<String>,
+    time_zone: Option<String>,
+    limit: Option<String>,
 }
 
 impl SummaryQuery {
-    fn read(request: &HttpRequest) -> Result<(GroupBy, SummaryFilter), Fault> {
+    fn read(request: &HttpRequest) -> Result<SummaryAsk, Fault> {
         let asked: Self = query(request)?;
-        let by = group_by(asked.group_by.as_deref()).map_err(|error| fault_of(&error.into()))?;
-        let filter = SummaryFilter {
-            tenant_id: asked.tenant_id,
-            key_id: asked.key_id,
-            since: moment("since", asked.since.as_deref())?,
-            until: moment("until", asked.until.as_deref())?,
-        };
-        Ok((by, filter))
+        let zone = Zone::read(asked.time_zone.as_deref()).map_err(fault)?;
+        Ok(SummaryAsk {
+            by: GroupBy::read(asked.group_by.as_deref()).map_err(fault)?,
+            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            since: moment("since", asked.since.as_deref(), zone)?,
+            until: moment("until", asked.until.as_deref(), zone)?,
+            zone,
+            limit: SummaryAsk::limit(asked.limit.as_deref()).map_err(fault)?,
+        })
     }
 }
 
-fn moment(field: &str, text: Option<&str>) -> Result<Option<i64>, Fault> {
-    time(field, text).map_err(|error| fault_of(&AdminError::from(error)))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeriesQuery {
+    bucket: Option<String>,
+    group_by: Option<String>,
+    tenant_id: Option<String>,
+    key_id: Option<String>,
+    model: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    time_zone: Option<String>,
+}
+
+impl SeriesQuery {
+    fn read(request: &HttpRequest) -> Result<SeriesAsk, Fault> {
+        let asked: Self = query(request)?;
+        let zone = Zone::read(asked.time_zone.as_deref()).map_err(fault)?;
+        Ok(SeriesAsk {
+            bucket: Bucket::read(asked.bucket.as_deref()).map_err(fault)?,
+            by: SeriesAsk::by(asked.group_by.as_deref()).map_err(fault)?,
+            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            since: moment("since", asked.since.as_deref(), zone)?,
+            until: moment("until", asked.until.as_deref(), zone)?,
+            zone,
+            now: unix_micros(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatementQuery {
+    tenant: Option<String>,
+    month: Option<String>,
+    time_zone: Option<String>,
+}
+
+impl StatementQuery {
+    fn read(request: &HttpRequest) -> Result<StatementAsk, Fault> {
+        let asked: Self = query(request)?;
+        let zone = Zone::read(asked.time_zone.as_deref()).map_err(fault)?;
+        StatementAsk::read(asked.tenant, asked.month.as_deref(), zone, unix_micros()).map_err(fault)
+    }
 }
 
 pub async fn logs(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
@@ -85,7 +181,21 @@ pub async fn log(gateway: Data<Gateway>, request: HttpRequest, request_id: Path<
 
 pub async fn summary(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
     match SummaryQuery::read(&request) {
-        Ok((by, filter)) => shown(&request, gateway.handles.accounting.summary(by, &filter).await),
+        Ok(ask) => shown(&request, gateway.handles.accounting.summary(ask).await),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
+
+pub async fn series(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    match SeriesQuery::read(&request) {
+        Ok(ask) => shown(&request, gateway.handles.accounting.series(ask).await),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
+
+pub async fn statement(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    match StatementQuery::read(&request) {
+        Ok(ask) => shown(&request, gateway.handles.accounting.statement(ask).await),
         Err(fault) => refuse(&request, &fault),
     }
 }
