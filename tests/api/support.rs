@@ -2,6 +2,7 @@
 //! scripted server that can answer, stall, cut and reset at any byte.
 
 mod app;
+mod books;
 mod client;
 mod database;
 mod dice;
@@ -15,6 +16,7 @@ mod stage;
 mod upstream;
 
 pub use app::{ADMIN_TOKEN, TestApp, run, until};
+pub use books::{app_with, micros, record};
 pub use client::{Answer, Caller};
 pub use dice::Dice;
 pub use mock::Mock;

@@ -50,6 +50,17 @@ fn logs_are_filtered_and_paged() {
         assert_eq!(count("model=n").await, 2);
         assert_eq!(count("status=404").await, 1);
         assert_eq!(count("status=200").await, 9);
+        assert_eq!(count("status=4xx").await, 1);
+        assert_eq!(count("status=2xx").await, 9);
+        assert_eq!(count("status=5xx").await, 0);
+        assert_eq!(count("error_code=model_not_found").await, 1);
+        assert_eq!(count("error_code=draining").await, 0);
+        assert_eq!(count("admission=fast").await, 9);
+        assert_eq!(count("admission=rejected").await, 1);
+        assert_eq!(count("cache=off").await, 10);
+        assert_eq!(count("cache=hit").await, 0);
+        assert_eq!(count("usage_source=upstream").await, 9);
+        assert_eq!(count("usage_source=none").await, 1);
         assert_eq!(count("session_id=two").await, 5);
         assert_eq!(count("route=/v1/chat/completions").await, 10);
         assert_eq!(count("route=/v1/embeddings").await, 0);
@@ -75,6 +86,11 @@ fn logs_are_filtered_and_paged() {
         assert_eq!(Value::from(walked), all);
         for (query, param) in [
             ("status=x", "status"),
+            ("status=6xx", "status"),
+            ("status=xx", "status"),
+            ("admission=slow", "admission"),
+            ("cache=full", "cache"),
+            ("usage_source=me", "usage_source"),
             ("since=yesterday", "since"),
             ("until=1", "until"),
             ("x=1", "x"),
@@ -131,9 +147,30 @@ fn sums_are_exact_by_each_group() {
         assert_eq!(get(&app, "summary").await, by_tenant);
         let one = get(&app, &format!("summary?group_by=model&tenant_id={}", tenants[0])).await;
         assert_eq!(one["total_requests"], 5);
-        let none = get(&app, "summary?group_by=day&since=2999-01-01T00:00:00Z").await;
-        assert_eq!((&none["data"], &none["total_cost_usd"]), (&json!([]), &json!("0")));
-        for (query, param) in [("group_by=x", "group_by"), ("since=x", "since"), ("x=1", "x")] {
+        let only_n = get(&app, "summary?group_by=key&model=n").await;
+        assert_eq!((&only_n["total_requests"], &only_n["groups_total"]), (&json!(2), &json!(1)));
+        // `n` has no price; that is said, and the request to no model is none of them.
+        let line = |summary: &Value, name: &str| {
+            let lines = summary["data"].as_array().unwrap();
+            lines.iter().find(|line| line["group"] == name).unwrap().clone()
+        };
+        let (m, n, none) = (line(&by_model, "m"), line(&by_model, "n"), line(&by_model, ""));
+        assert_eq!([&m["unpriced"], &n["unpriced"], &none["unpriced"]], [&json!(0), &json!(2), &json!(0)]);
+        assert_eq!((&none["errors"], &none["refused"], &m["errors"]), (&json!(1), &json!(1), &json!(0)));
+        assert_eq!(by_tenant["total_unpriced"], 2);
+        let first = get(&app, "summary?group_by=model&limit=1").await;
+        assert_eq!((first["data"].as_array().unwrap().len(), &first["groups_total"]), (1, &json!(3)));
+        assert_eq!((&first["data"][0]["group"], &first["total_requests"]), (&json!("m"), &json!(10)));
+        let nothing = get(&app, "summary?group_by=day&since=2999-01-01T00:00:00Z").await;
+        assert_eq!((&nothing["data"], &nothing["total_cost_usd"]), (&json!([]), &json!("0")));
+        for (query, param) in [
+            ("group_by=x", "group_by"),
+            ("since=x", "since"),
+            ("x=1", "x"),
+            ("time_zone=Mars/Olympus", "time_zone"),
+            ("limit=0", "limit"),
+            ("limit=10001", "limit"),
+        ] {
             let answer = app.admin().get(&format!("/api/v1/usage/summary?{query}")).await.expect(400);
             assert_eq!(answer.json()["error"]["param"], param);
         }
