@@ -4,6 +4,7 @@ use crate::config::{Config, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::AccessLog;
+use crate::traces::Traces;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
 use obleth_actors::accounting::Accounting;
@@ -67,6 +68,7 @@ pub struct Gateway {
     pub lifecycle: Lifecycle,
     pub metrics: Metrics,
     pub access: AccessLog,
+    pub traces: Traces,
     pub clock: Clock,
     /// Authenticated requests that have not ended.
     pub running: AtomicUsize,

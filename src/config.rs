@@ -11,6 +11,7 @@ mod data;
 mod env;
 mod ledger;
 mod listen;
+mod traces;
 mod upstream;
 
 pub use admission::AdmissionConfig;
@@ -18,6 +19,7 @@ pub use data::DataConfig;
 pub use env::Env;
 pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
+pub use traces::TracesConfig;
 pub use upstream::UpstreamConfig;
 
 /// Everything the server needs to know.
@@ -28,6 +30,7 @@ pub struct Config {
     pub admission: AdmissionConfig,
     pub data: DataConfig,
     pub ledger: LedgerConfig,
+    pub traces: TracesConfig,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -69,6 +72,7 @@ impl Config {
             upstream: UpstreamConfig::read(&mut env),
             admission: AdmissionConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
+            traces: TracesConfig::read(&mut env),
             data,
             unknown: env.unknown(),
         };
@@ -85,6 +89,7 @@ impl Config {
         values.extend(self.admission.effective());
         values.extend(self.data.effective());
         values.extend(self.ledger.effective());
+        values.extend(self.traces.effective());
         values
     }
 }

@@ -16,5 +16,6 @@ pub mod routes;
 pub mod server;
 pub mod simulate;
 pub mod telemetry;
+pub mod traces;
 pub mod upstream;
 pub mod wire;

@@ -4,9 +4,11 @@
 //! series up by its labels does. Label values are bounded: routes, statuses and registered models.
 
 use crate::app::{Gateway, Handles};
+use crate::traces::Counts;
 use obleth_core::registry::Registry as Records;
 use prometheus::{IntCounter, Registry, TextEncoder};
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 mod series;
 mod worker;
@@ -46,6 +48,7 @@ impl Metrics {
         self.refresh_models(&gateway.handles, &gateway.registry.load());
         self.refresh_actors(&gateway.handles);
         self.refresh_fairness(&gateway.handles);
+        self.refresh_traces(gateway.traces.counts());
         let mut text = String::new();
         TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -97,6 +100,14 @@ impl Metrics {
         }
         let waiting = handles.fairshare.mailbox_depth();
         state.mailbox_depth.with_label_values(&[obleth_actors::fairshare::NAME]).set(waiting.into());
+    }
+
+    fn refresh_traces(&self, counts: &Counts) {
+        for (result, spans) in
+            [("exported", &counts.exported), ("dropped", &counts.dropped), ("failed", &counts.failed)]
+        {
+            raise(&self.state.trace_spans.with_label_values(&[result]), spans.load(Ordering::Relaxed));
+        }
     }
 
     /// Makes the series of a model visible.

@@ -1,13 +1,15 @@
 //! Puts the parts together: actors, database, listeners; and takes them apart again.
 //!
 //! Threads: the caller's (an actix system) runs the signals; two arbiters run the actors; each listener has
-//! its workers; one multi-thread tokio runtime does the database's I/O.
+//! its workers; one multi-thread tokio runtime does the database's I/O; one thread exports
+//! traces, if they are wanted.
 
 use crate::app::{Gateway, Handles, Settings};
 use crate::config::Config;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::telemetry::AccessLog;
+use crate::traces::{Traces, TracesError};
 use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
 use obleth_actors::accounting::{Accounting, JournalError, OpenJournal, StoreHealth};
@@ -48,6 +50,8 @@ pub enum StartError {
     Registry(#[from] AdminError),
     #[error("{0}")]
     Journal(#[from] JournalError),
+    #[error("{0}")]
+    Traces(#[from] TracesError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("{0} is served by another obleth; several replicas share a PostgreSQL database")]
@@ -210,6 +214,7 @@ fn gateway(
         lifecycle: Lifecycle::default(),
         metrics: Metrics::new()?,
         access: AccessLog::start(),
+        traces: Traces::start(&config.traces, &config.upstream.base)?,
         clock,
         running: AtomicUsize::new(0),
         buffered: AtomicUsize::new(0),

@@ -33,6 +33,8 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_MAX_BODY_BYTES", "67108864"),
         ("OBLETH_MAX_BUFFERED_BYTES", "536870912"),
         ("OBLETH_USAGE_RETENTION_DAYS", "180"),
+        ("OBLETH_OTEL_ENDPOINT", "(none)"),
+        ("OBLETH_OTEL_SAMPLE_RATIO", "1"),
     ] {
         assert_eq!(effective.get(name).map(String::as_str), Some(value), "{name}");
     }
@@ -50,6 +52,8 @@ fn all_faults_are_reported_together() {
         ("OBLETH_FORWARD_AUTHORIZATION", "maybe"),
         ("OBLETH_DATABASE_URL", "mysql://root:hunter2@db/x"),
         ("OBLETH_ENCRYPTION_KEY", "c2hvcnQ="),
+        ("OBLETH_OTEL_ENDPOINT", "https://user:hunter2@collector"),
+        ("OBLETH_OTEL_SAMPLE_RATIO", "NaN"),
     ])
     .unwrap_err();
     for name in [
@@ -61,10 +65,12 @@ fn all_faults_are_reported_together() {
         "OBLETH_FORWARD_AUTHORIZATION",
         "OBLETH_DATABASE_URL",
         "OBLETH_ENCRYPTION_KEY",
+        "OBLETH_OTEL_ENDPOINT",
+        "OBLETH_OTEL_SAMPLE_RATIO",
     ] {
         assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} in {faults:?}");
     }
-    assert_eq!(faults.len(), 8, "{faults:?}");
+    assert_eq!(faults.len(), 10, "{faults:?}");
     assert!(!faults.iter().any(|fault| fault.contains("hunter2")), "a fault must not show a password");
 }
 

@@ -40,6 +40,7 @@ pub(super) struct State {
     pub(super) ledger_backlog: IntGauge,
     pub(super) journal_bytes: IntGauge,
     pub(super) journal_faults: IntCounterVec,
+    pub(super) trace_spans: IntCounterVec,
     pub(super) actor_restarts: IntCounterVec,
     pub(super) mailbox_depth: IntGaugeVec,
 }
@@ -143,7 +144,8 @@ impl Traffic {
 const TTFT: &str = "Time to the first byte of the answer's body, in seconds, by model.";
 const REQUEST: &str = "Time from arrival to the end, in seconds, by route.";
 const UPSTREAM: &str = "Time from sending to the end of the upstream's answer, in seconds, by model.";
-const GATEWAY: &str = "Time in the gateway without queue and upstream, in seconds.";
+const GATEWAY: &str =
+    "The gateway's own time: to sending and to the head, without queue and upstream, in seconds.";
 
 impl State {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
@@ -161,6 +163,11 @@ impl State {
                 "obleth_ledger_journal_faults_total",
                 "Damaged records, torn ends and failed writes of the ledger's journal.",
                 &["event"],
+            )?,
+            trace_spans: make.counters(
+                "obleth_trace_spans_total",
+                "Spans of traces: exported, dropped for want of room, or failed (not taken by the collector).",
+                &["result"],
             )?,
             actor_restarts: make.counters(
                 "obleth_actor_restarts_total",

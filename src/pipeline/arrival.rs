@@ -5,6 +5,7 @@ use super::timing::Timing;
 use crate::app::Worker;
 use crate::error::{Fault, X_REQUEST_ID};
 use crate::telemetry::Refused;
+use crate::traces::{Context, Ended};
 use crate::wire::Route;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
@@ -27,6 +28,8 @@ pub struct Arrival {
     /// `x-session-id`: for the ledger alone.
     pub session_id: Option<Arc<str>>,
     pub route: Route,
+    /// Its place in a trace; `None` when nothing is traced.
+    pub trace: Option<Context>,
 }
 
 impl Arrival {
@@ -38,6 +41,7 @@ impl Arrival {
             request_id: request_id_of(request.headers()),
             session_id: clean(request.headers(), "x-session-id").map(Arc::from),
             route,
+            trace: worker.gateway.traces.context(request.headers()),
         }
     }
 
@@ -52,7 +56,23 @@ impl Arrival {
             error_code: fault.code.name(),
         });
         let mut answer = fault.respond(&self.request_id);
-        time(&Timing::new(self.at), worker.gateway.clock.now(), answer.headers_mut());
+        let now = worker.gateway.clock.now();
+        time(&Timing::new(self.at), now, answer.headers_mut());
+        if let Some(context) = &self.trace {
+            worker.gateway.traces.note(Ended {
+                context: context.clone(),
+                timing: Timing::new(self.at),
+                end: now,
+                unix_micros: self.unix_micros,
+                request_id: Arc::clone(&self.request_id),
+                route: self.route,
+                status: fault.code.status(),
+                error_code: Some(fault.code.name()),
+                told: Some(fault.code.status()),
+                row: None,
+                model: None,
+            });
+        }
         answer
     }
 }

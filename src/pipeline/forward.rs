@@ -38,7 +38,7 @@ pub(super) async fn forward(
     let outgoing = Request {
         method: Method::POST,
         uri: uri(worker, record, &target.model, request)?,
-        headers: upstream_headers(settings, request.headers(), &target.model, &record.arrival.request_id),
+        headers: upstream_headers(settings, request.headers(), &target.model, &record.arrival),
         body: target.request.rewritten(&target.body, &target.model.upstream_model, record.max_output).pieces,
     };
     if let Pass::Seated(mut seat) = pass {

@@ -1,5 +1,6 @@
 //! Which headers pass, in both directions (contract §2).
 
+use super::arrival::Arrival;
 use super::record::Record;
 use super::timing::{SERVER_TIMING, Timing};
 use crate::app::Settings;
@@ -83,7 +84,7 @@ pub(super) fn upstream_headers(
     settings: &Settings,
     client: &HeaderMap,
     model: &Model,
-    request_id: &str,
+    arrival: &Arrival,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     let dropped = named_by_connection(client);
@@ -92,8 +93,11 @@ pub(super) fn upstream_headers(
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+    if let Ok(value) = HeaderValue::from_str(&arrival.request_id) {
         headers.insert(X_REQUEST_ID, value);
+    }
+    if let Some(trace) = &arrival.trace {
+        trace.pass_on(&mut headers);
     }
     match &model.api_key {
         Some(key) => {

@@ -61,6 +61,8 @@ pub(super) struct Record {
     pub brownout: Option<Dimmed>,
     pub timing: Timing,
     pub target_pod: Option<Arc<str>>,
+    /// The status in a head that has left already.
+    pub told: Option<u16>,
     open: bool,
 }
 
@@ -83,6 +85,7 @@ impl Record {
             max_output: None,
             brownout: None,
             target_pod: None,
+            told: None,
             open: true,
         }
     }

@@ -6,6 +6,7 @@ use super::record::Record;
 use super::timing::Stage;
 use crate::error::Code;
 use crate::metrics::Observed;
+use crate::traces::Ended;
 use obleth_actors::accounting::Written;
 use obleth_actors::fairshare::story::End;
 use obleth_core::fair_queue::Spent;
@@ -100,7 +101,28 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     }
     record.worker.gateway.access.note(&row);
     // The kernel has it from here on: a killed process does not take it along.
-    record.worker.gateway.handles.accounting.record(&row)
+    let written = record.worker.gateway.handles.accounting.record(&row);
+    trace(record, row);
+    written
+}
+
+/// Hands the request over to be traced, if it is.
+fn trace(record: &mut Record, row: Arc<LedgerRow>) {
+    let Some(context) = record.arrival.trace.take() else { return };
+    let early = record.head_is_out().then_some(200);
+    record.worker.gateway.traces.note(Ended {
+        context,
+        timing: record.timing,
+        end: record.now(),
+        unix_micros: row.ts,
+        request_id: Arc::clone(&row.request_id),
+        route: record.arrival.route,
+        status: row.status,
+        error_code: row.error_code,
+        told: record.told.or(early).or_else(|| (row.status != 499).then_some(row.status)),
+        model: record.asked.as_ref().map(|asked| Arc::clone(&asked.model)),
+        row: Some(row),
+    });
 }
 
 /// The row of a request that has its seat, should the process end before it does: charged by its estimate.

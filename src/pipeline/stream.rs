@@ -122,6 +122,7 @@ impl Metered {
     /// The head goes to the server.
     pub fn leave(mut self) -> Self {
         self.record.timing.answered = Some(self.record.now());
+        self.record.told = Some(self.passing.status.as_u16());
         self
     }
 

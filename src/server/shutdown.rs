@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep};
 const LAME_DUCK: Duration = Duration::from_secs(5);
 /// How long the last ledger rows may take to reach the database.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How long the last spans may take to reach their collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 /// How often running requests are counted.
 const WATCH: Duration = Duration::from_millis(20);
 
@@ -50,7 +52,7 @@ impl Running {
             server.stop(true).await;
         }
         let accounting = &self.gateway.handles.accounting;
-        let written = accounting.flush(FLUSH).await;
+        let (written, ()) = tokio::join!(accounting.flush(FLUSH), self.gateway.traces.flush(LAST_SPANS));
         if !written {
             let rows = accounting.counts().waiting;
             tracing::warn!(rows, "ledger rows did not reach the database and wait in the journal");

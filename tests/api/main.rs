@@ -41,6 +41,7 @@ mod shares;
 mod stream_faults;
 mod supervision;
 mod support;
+mod traces;
 mod upstream_faults;
 mod usage;
 mod usage_export;

@@ -6,5 +6,6 @@ mod kill;
 mod shutdown;
 mod simulate;
 mod spawned;
+mod traces;
 
 use spawned::{Obleth, Serving, free_ports};

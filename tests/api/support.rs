@@ -4,6 +4,7 @@
 mod app;
 mod books;
 mod client;
+mod collector;
 mod database;
 mod dice;
 mod mock;
@@ -18,6 +19,7 @@ mod upstream;
 pub use app::{ADMIN_TOKEN, TestApp, run, until};
 pub use books::{app_with, micros, record};
 pub use client::{Answer, Caller};
+pub use collector::{Collector, Spanned};
 pub use dice::Dice;
 pub use mock::Mock;
 pub use queue::{Queue, stream_body};
