@@ -11,6 +11,7 @@ mod data;
 mod env;
 mod ledger;
 mod listen;
+mod metrics;
 mod traces;
 mod upstream;
 
@@ -19,6 +20,7 @@ pub use data::DataConfig;
 pub use env::Env;
 pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
+pub use metrics::MetricsConfig;
 pub use traces::TracesConfig;
 pub use upstream::UpstreamConfig;
 
@@ -31,6 +33,7 @@ pub struct Config {
     pub data: DataConfig,
     pub ledger: LedgerConfig,
     pub traces: TracesConfig,
+    pub metrics: MetricsConfig,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Config {
             admission: AdmissionConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
+            metrics: MetricsConfig::read(&mut env),
             data,
             unknown: env.unknown(),
         };
@@ -90,6 +94,7 @@ impl Config {
         values.extend(self.data.effective());
         values.extend(self.ledger.effective());
         values.extend(self.traces.effective());
+        values.extend(self.metrics.effective());
         values
     }
 }

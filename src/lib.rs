@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod routes;
 pub mod server;
 pub mod simulate;
+pub mod stats;
 pub mod telemetry;
 pub mod traces;
 pub mod upstream;

@@ -1,28 +1,96 @@
-//! Prometheus series (contract §5), those this version can fill.
+//! Prometheus series (contract §5).
 //!
-//! Each worker keeps the handles of the series it has touched, so a request takes no shared lock: looking a
-//! series up by its labels does. Label values are bounded: routes, statuses and registered models.
+//! Each worker counts its own requests under a lock of its own; a scrape adds the workers up ([`shard`]). What
+//! stands somewhere already is read when somebody asks ([`series`]). Label values are bounded: routes, usual
+//! statuses, models of the registry up to [`MODELS`], and tenants only where that is wanted ([`tenants`]).
+//! A model that was deleted keeps its series for [`LINGER`], so that a scraper sees the last of them.
 
 use crate::app::{Gateway, Handles};
+use crate::config::Config;
+use crate::stats::{Report, Sample, Stats};
 use crate::traces::Counts;
+use obleth_core::moment::Moment;
 use obleth_core::registry::Registry as Records;
+use parking_lot::Mutex;
 use prometheus::{IntCounter, Registry, TextEncoder};
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+mod histogram;
+mod roll;
 mod series;
+mod shard;
+mod tenants;
+mod text;
+mod traffic;
 mod worker;
 
-use series::{Fairness, Maker, State, Traffic};
+pub use roll::{OTHER, Roll};
+use series::{Fairness, Maker, State};
+use shard::Shard;
+use tenants::Top;
+pub use tenants::{Standing, TENANTS};
+use text::Text;
 pub use worker::{Observed, WorkerMetrics};
+
+/// Models with series of their own.
+pub const MODELS: usize = 1000;
+/// MCP servers with series of their own.
+pub const SERVERS: usize = 250;
+/// How long the series of a deleted model stay.
+pub const LINGER: Duration = Duration::from_secs(300);
+
+/// What the configuration says that is shown, or decides what is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    pub tenant_labels: bool,
+    pub max_queued: u32,
+    pub journal_max_bytes: u64,
+}
+
+impl Bounds {
+    /// Those of `config`.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            tenant_labels: config.metrics.tenant_labels,
+            max_queued: config.admission.max_queued,
+            journal_max_bytes: config.ledger.journal.max_bytes,
+        }
+    }
+}
 
 /// All series.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
-    traffic: Traffic,
     state: State,
     fairness: Fairness,
+    shared: Arc<Shared>,
+}
+
+/// What workers and scrapes share.
+struct Shared {
+    workers: Mutex<Vec<Arc<Cell>>>,
+    /// What workers that are gone have counted.
+    retired: Mutex<Shard>,
+    models: Arc<Roll<Arc<str>>>,
+    /// Models of the roll that are not in the registry, and since when.
+    deleted: Mutex<HashMap<Arc<str>, Moment>>,
+    servers: Roll<Arc<str>>,
+    tenants: Option<Top>,
+    stats: Stats,
+}
+
+/// What one worker has counted.
+type Cell = Mutex<Own>;
+
+#[derive(Default)]
+struct Own {
+    shard: Shard,
+    samples: Vec<Sample>,
 }
 
 impl fmt::Debug for Metrics {
@@ -33,42 +101,144 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// A registry of its own with every series in it.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(bounds: Bounds) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Maker(&registry);
         make.build_info()?;
-        let traffic = Traffic::new(&make)?;
         let state = State::new(&make)?;
+        state.queue_max.set(bounds.max_queued.into());
+        state.journal_max_bytes.set(i64::try_from(bounds.journal_max_bytes).unwrap_or(i64::MAX));
         let fairness = Fairness::new(&make)?;
-        Ok(Self { registry, traffic, state, fairness })
+        let models = Arc::new(Roll::new(MODELS));
+        let shared = Shared {
+            workers: Mutex::default(),
+            retired: Mutex::default(),
+            models: Arc::clone(&models),
+            deleted: Mutex::default(),
+            servers: Roll::new(SERVERS),
+            tenants: bounds.tenant_labels.then(Top::default),
+            stats: Stats::start(models),
+        };
+        Ok(Self { registry, state, fairness, shared: Arc::new(shared) })
     }
 
     /// The text of `GET /metrics`, with the gauges as they are now.
     pub fn render(&self, gateway: &Gateway) -> Result<String, prometheus::Error> {
-        self.refresh_models(&gateway.handles, &gateway.registry.load());
-        self.refresh_actors(&gateway.handles);
-        self.refresh_fairness(&gateway.handles);
+        let (handles, records) = (&gateway.handles, gateway.registry.load());
+        let standings = if self.shared.tenants.is_some() { standings(handles) } else { Vec::new() };
+        let mut text = self.traffic(gateway.clock.now(), &records, &standings);
+        self.refresh_models(handles, &records);
+        self.refresh_actors(handles);
+        self.refresh_lifecycle(gateway);
+        self.refresh_fairness(handles);
         self.refresh_traces(gateway.traces.counts());
-        let mut text = String::new();
         TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
 
+    /// The series that requests add to.
+    pub fn traffic(&self, now: Moment, records: &Records, standings: &[Standing]) -> String {
+        self.strike_deleted(now, records);
+        let models: Vec<_> = records.models().map(|model| Arc::clone(&model.name)).collect();
+        let models: Vec<_> = models
+            .into_iter()
+            .filter(|name| worker::may_enter(&self.shared.models, name).is_some())
+            .collect();
+        let name_of = |id| records.tenant(id).map(|tenant| Arc::clone(&tenant.name));
+        let named = self.shared.tenants.as_ref().map(|top| top.choose(now, standings, name_of));
+        let shard = self.gather();
+        let mut text = Text::default();
+        traffic::write(&mut text, &shard, &models);
+        if let Some(named) = named {
+            traffic::write_tenants(&mut text, &shard.tenants, &named, standings);
+        }
+        text.finish()
+    }
+
+    /// The percentiles at `now`.
+    pub fn percentiles(&self, now: Moment) -> Report {
+        let workers = self.shared.workers.lock().clone();
+        let pending = workers.iter().map(|cell| std::mem::take(&mut cell.lock().samples));
+        self.shared.stats.report(now, pending)
+    }
+
+    /// Takes models off the roll that have been gone for [`LINGER`].
+    fn strike_deleted(&self, now: Moment, records: &Records) {
+        let mut deleted = self.shared.deleted.lock();
+        let gone = |name: &Arc<str>| records.model_named(name).is_none_or(|model| model.name != *name);
+        deleted.retain(|name, _| gone(name));
+        for name in self.shared.models.keys().into_iter().filter(gone) {
+            deleted.entry(name).or_insert(now);
+        }
+        let over: Vec<_> = deleted
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= LINGER)
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.shared.models.strike(&over);
+        deleted.retain(|_, since| now.since(*since) < LINGER);
+    }
+
+    /// Adds the workers up. Those who are no longer on their roll are forgotten.
+    fn gather(&self) -> Shard {
+        let shared = &self.shared;
+        let forget = |shard: &mut Shard| {
+            shard.models.own.retain(|name, _| shared.models.has(name));
+            if let Some(top) = &shared.tenants {
+                shard.tenants.own.retain(|id, _| top.roll.has(id));
+            }
+        };
+        let mut sum = Shard::default();
+        // Held, so that a worker that goes meanwhile is counted once.
+        let workers = shared.workers.lock();
+        for cell in workers.iter() {
+            let mut own = cell.lock();
+            forget(&mut own.shard);
+            sum.add(&own.shard);
+        }
+        let mut retired = shared.retired.lock();
+        forget(&mut retired);
+        sum.add(&retired);
+        sum
+    }
+
+    /// Keeps what a worker that goes has counted.
+    fn retire(&self, cell: &Arc<Cell>) {
+        let mut workers = self.shared.workers.lock();
+        workers.retain(|other| !Arc::ptr_eq(other, cell));
+        let own = std::mem::take(&mut *cell.lock());
+        self.shared.retired.lock().add(&own.shard);
+        self.shared.stats.hand_over(own.samples);
+    }
+
     fn refresh_models(&self, handles: &Handles, records: &Records) {
-        self.state.in_flight.reset();
-        self.state.queue_depth.reset();
+        let state = &self.state;
+        state.in_flight.reset();
+        state.queue_depth.reset();
+        let set = |model: &str, running: u32, waiting: u32| {
+            state.in_flight.with_label_values(&[model]).add(running.into());
+            state.queue_depth.with_label_values(&[model]).add(waiting.into());
+        };
+        let label =
+            |name: &Arc<str>| if self.shared.models.has(name) { Arc::clone(name) } else { OTHER.into() };
         // A series without a value is not shown: before there is a model, the nameless one stands in.
         if records.models().next().is_none() {
-            self.touch("");
+            set("", 0, 0);
         }
-        for model in records.models() {
-            self.touch(&model.name);
-        }
+        records.models().for_each(|model| set(&label(&model.name), 0, 0));
         for pool in handles.fairshare.models() {
             if let Some(model) = records.model(pool.id) {
-                self.state.in_flight.with_label_values(&[&model.name]).set(pool.in_flight.into());
-                self.state.queue_depth.with_label_values(&[&model.name]).set(pool.queued.into());
+                set(&label(&model.name), pool.in_flight, pool.queued);
             }
+        }
+    }
+
+    fn refresh_lifecycle(&self, gateway: &Gateway) {
+        let state = &self.state;
+        state.ready.set(gateway.lifecycle.is_ready().into());
+        state.store_up.set((!gateway.handles.accounting.health().is_away()).into());
+        if let Some((slots, ..)) = gateway.handles.fairshare.load() {
+            state.slots.set(slots.into());
         }
     }
 
@@ -110,17 +280,6 @@ impl Metrics {
         }
     }
 
-    /// Makes the series of a model visible.
-    fn touch(&self, model: &str) {
-        self.state.in_flight.with_label_values(&[model]).set(0);
-        self.state.queue_depth.with_label_values(&[model]).set(0);
-        self.traffic.ttft.with_label_values(&[model]);
-        self.traffic.upstream_seconds.with_label_values(&[model]);
-        for direction in ["input", "output"] {
-            self.traffic.tokens.with_label_values(&[direction, model]);
-        }
-    }
-
     fn refresh_fairness(&self, handles: &Handles) {
         let seen = handles.fairshare.fairness();
         let gauges = &self.fairness;
@@ -133,7 +292,24 @@ impl Metrics {
     }
 }
 
+/// What the scheduler knows of its tenants.
+fn standings(handles: &Handles) -> Vec<Standing> {
+    let Some(picture) = handles.fairshare.picture() else {
+        return Vec::new();
+    };
+    let standing = |row: &obleth_core::fair_queue::TenantRow| Standing {
+        id: row.id,
+        in_flight: row.in_flight,
+        queued: row.queued,
+        recent: picture.lanes_of(row).iter().map(|lane| lane.recent_cost).sum(),
+    };
+    picture.tenants.iter().map(standing).collect()
+}
+
 /// Raises a counter to a total that is counted elsewhere.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
+
+#[cfg(test)]
+mod tests;

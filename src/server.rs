@@ -7,7 +7,7 @@
 use crate::app::{Gateway, Handles, Settings};
 use crate::config::Config;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::Metrics;
+use crate::metrics::{Bounds, Metrics};
 use crate::telemetry::AccessLog;
 use crate::traces::{Traces, TracesError};
 use actix::Arbiter;
@@ -212,7 +212,7 @@ fn gateway(
         handles: Handles { fairshare, accounting, admin },
         settings,
         lifecycle: Lifecycle::default(),
-        metrics: Metrics::new()?,
+        metrics: Metrics::new(Bounds::of(config))?,
         access: AccessLog::start(),
         traces: Traces::start(&config.traces, &config.upstream.base)?,
         clock,

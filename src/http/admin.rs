@@ -23,6 +23,7 @@ mod fairshare;
 mod groups;
 mod keys;
 mod models;
+mod stats;
 mod tenants;
 mod usage;
 
@@ -93,6 +94,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(resource("/usage/export.csv", "GET", [web::get().to(usage::export)]))
         .service(resource("/usage/logs", "GET", [web::get().to(usage::logs)]))
         .service(resource("/usage/logs/{request_id:.+}", "GET", [web::get().to(usage::log)]))
+        .service(resource("/stats", "GET", [web::get().to(stats::stats)]))
         .service(resource("/version", "GET", [web::get().to(version)]))
         .default_service(web::to(not_found));
     config.service(api);

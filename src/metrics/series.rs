@@ -1,35 +1,7 @@
-//! The series themselves: names, help texts, labels, buckets.
+//! The series of how things stand: names, help texts, labels. Those that requests add to: `traffic`.
 
-use crate::wire::Route;
-use obleth_core::brownout::Step;
-use obleth_core::ledger::Admission;
 use prometheus::core::Collector;
-use prometheus::{
-    Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
-
-/// Buckets from 1 ms to 10 min, in seconds.
-const SECONDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-    600.0,
-];
-/// Buckets of the gateway's own time, from 10 µs.
-const OVERHEAD: [f64; 12] =
-    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0];
-
-/// What requests add to.
-#[derive(Clone)]
-pub(super) struct Traffic {
-    pub(super) requests: IntCounterVec,
-    pub(super) tokens: IntCounterVec,
-    pub(super) queue_wait: Histogram,
-    pub(super) ttft: HistogramVec,
-    pub(super) request_seconds: HistogramVec,
-    pub(super) upstream_seconds: HistogramVec,
-    pub(super) overhead: Histogram,
-    pub(super) brownout: IntCounterVec,
-}
+use prometheus::{Error, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// How things stand, read when somebody asks.
 #[derive(Clone)]
@@ -43,6 +15,11 @@ pub(super) struct State {
     pub(super) trace_spans: IntCounterVec,
     pub(super) actor_restarts: IntCounterVec,
     pub(super) mailbox_depth: IntGaugeVec,
+    pub(super) journal_max_bytes: IntGauge,
+    pub(super) store_up: IntGauge,
+    pub(super) ready: IntGauge,
+    pub(super) slots: IntGauge,
+    pub(super) queue_max: IntGauge,
 }
 
 /// How fair the scheduler is: without labels, so however many tenants there are.
@@ -81,14 +58,6 @@ impl Maker<'_> {
         self.keep(Gauge::new(name, help)?)
     }
 
-    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, Error> {
-        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
-        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
-    }
-
     /// `obleth_build_info`.
     pub(super) fn build_info(&self) -> Result<(), Error> {
         let build = self.gauges("obleth_build_info", "Always 1; the version is a label.", &["version"])?;
@@ -96,56 +65,6 @@ impl Maker<'_> {
         Ok(())
     }
 }
-
-impl Traffic {
-    pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
-        let traffic = Self {
-            requests: make.counters(
-                "obleth_requests_total",
-                "Requests on model routes by route, status and admission.",
-                &["route", "status", "admission"],
-            )?,
-            tokens: make.counters(
-                "obleth_tokens_total",
-                "Tokens by direction (input, output) and model.",
-                &["direction", "model"],
-            )?,
-            queue_wait: make.histogram(
-                "obleth_queue_wait_seconds",
-                "Time in the queue of admitted requests, in seconds.",
-                &SECONDS,
-            )?,
-            ttft: make.seconds("obleth_ttft_seconds", TTFT, &["model"])?,
-            request_seconds: make.seconds("obleth_request_seconds", REQUEST, &["route"])?,
-            upstream_seconds: make.seconds("obleth_upstream_seconds", UPSTREAM, &["model"])?,
-            overhead: make.histogram("obleth_gateway_overhead_seconds", GATEWAY, &OVERHEAD)?,
-            brownout: make.counters(
-                "obleth_brownout_total",
-                "Requests that a step of a brownout changed or refused.",
-                &["step"],
-            )?,
-        };
-        traffic.touch_usual();
-        Ok(traffic)
-    }
-
-    /// A series without a value is not shown at all: the usual ones are there from the start.
-    fn touch_usual(&self) {
-        for step in Step::ALL {
-            self.brownout.with_label_values(&[step.as_str()]);
-        }
-        for route in [Route::ChatCompletions, Route::Completions, Route::Embeddings] {
-            self.request_seconds.with_label_values(&[route.label()]);
-            self.requests.with_label_values(&[route.label(), "200", Admission::Fast.as_str()]);
-        }
-    }
-}
-
-const TTFT: &str = "Time to the first byte of the answer's body, in seconds, by model.";
-const REQUEST: &str = "Time from arrival to the end, in seconds, by route.";
-const UPSTREAM: &str = "Time from sending to the end of the upstream's answer, in seconds, by model.";
-const GATEWAY: &str =
-    "The gateway's own time: to sending and to the head, without queue and upstream, in seconds.";
 
 impl State {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
@@ -179,6 +98,12 @@ impl State {
                 "Requests on their way to an actor.",
                 &["actor"],
             )?,
+            journal_max_bytes: make
+                .count("obleth_ledger_journal_max_bytes", "What the ledger's journal may grow to.")?,
+            store_up: make.count("obleth_store_up", "Whether the last call to the database was answered.")?,
+            ready: make.count("obleth_ready", "Whether new requests are welcome, as /ready says it.")?,
+            slots: make.count("obleth_slots", "Requests that may hold a seat at once.")?,
+            queue_max: make.count("obleth_queue_max", "Requests that may wait, all tenants together.")?,
         })
     }
 }

@@ -1,11 +1,12 @@
-//! A worker's handles: what a settled request adds, without a shared lock.
+//! What one worker notes of its requests: under a lock of its own, that nobody else wants but a scrape.
 
-use super::Metrics;
+use super::roll::{OTHER, Roll};
+use super::shard::{McpTally, ModelTally, Shard, TenantTally};
+use super::{Cell, Metrics};
+use crate::stats::{self, Sample};
 use obleth_core::brownout::Step;
 use obleth_core::ledger::{Admission, LedgerRow};
-use prometheus::{Histogram, IntCounter};
-use std::cell::RefCell;
-use std::collections::HashMap;
+use obleth_core::moment::Moment;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Observed<'a> {
     pub row: &'a LedgerRow,
+    /// Its end.
+    pub at: Moment,
     pub queued: Duration,
     pub total: Duration,
     pub ttft: Option<Duration>,
@@ -23,20 +26,10 @@ pub struct Observed<'a> {
     pub own: Duration,
 }
 
-/// The series of one model.
-struct ModelSeries {
-    input: IntCounter,
-    output: IntCounter,
-    ttft: Histogram,
-    upstream: Histogram,
-}
-
-/// A worker's handles.
+/// A worker's own counts. Gone with the worker; what it counted stays.
 pub struct WorkerMetrics {
     metrics: Metrics,
-    requests: RefCell<HashMap<(&'static str, u16, Admission), IntCounter>>,
-    routes: RefCell<HashMap<&'static str, Histogram>>,
-    models: RefCell<HashMap<Arc<str>, ModelSeries>>,
+    cell: Arc<Cell>,
 }
 
 impl fmt::Debug for WorkerMetrics {
@@ -46,71 +39,128 @@ impl fmt::Debug for WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Handles for one worker.
+    /// Counts for one worker.
     pub fn new(metrics: &Metrics) -> Self {
-        Self {
-            metrics: metrics.clone(),
-            requests: RefCell::default(),
-            routes: RefCell::default(),
-            models: RefCell::default(),
-        }
+        let cell = Arc::new(Cell::default());
+        metrics.shared.workers.lock().push(Arc::clone(&cell));
+        Self { metrics: metrics.clone(), cell }
     }
 
-    /// Counts a request.
+    /// Counts a request that was not authenticated.
     pub fn request(&self, route: &'static str, status: u16, admission: Admission) {
-        let mut requests = self.requests.borrow_mut();
-        let counter = requests.entry((route, status, admission)).or_insert_with(|| {
-            let status = status.to_string();
-            self.metrics.traffic.requests.with_label_values(&[route, &status, admission.as_str()])
-        });
-        counter.inc();
+        self.with(|shard| shard.route(route, |tally| tally.count(status, admission)));
     }
 
-    /// Counts a request that a step of a brownout changed or refused.
+    /// A look into the response cache: `hit`, `miss`, `coalesced` or `bypass`.
+    pub fn cache_lookup(&self, result: &'static str) {
+        self.with(|shard| shard.cache.lookups.count(result, 1));
+    }
+
+    /// Tokens that were not asked of an upstream because the cache, or another request, had the answer.
+    pub fn tokens_saved(&self, tokens: u64) {
+        self.with(|shard| shard.cache.tokens_saved = shard.cache.tokens_saved.saturating_add(tokens));
+    }
+
+    /// A request that a limit or a budget refused; the reason is the error code.
+    pub fn budget_rejection(&self, reason: &'static str) {
+        self.with(|shard| shard.budget.count(reason, 1));
+    }
+
+    /// A request on which a step of the brownout was taken: `cap_tokens` or `shed`.
     pub fn brownout(&self, step: Step) {
-        self.metrics.traffic.brownout.with_label_values(&[step.as_str()]).inc();
+        self.with(|shard| shard.brownout.count(step.as_str(), 1));
+    }
+
+    /// A call of a registered MCP server.
+    pub fn mcp_request(&self, server: &Arc<str>, status: u16) {
+        let roll = &self.metrics.shared.servers;
+        let admit = || may_enter(roll, server).map(|_| McpTally::default());
+        self.with(|shard| shard.mcp.note(server, admit, |tally| tally.count(status)));
     }
 
     /// Takes in a settled request.
     pub fn observe(&self, observed: &Observed<'_>) {
-        let row = observed.row;
-        self.request(row.route, row.status, row.admission);
-        let mut routes = self.routes.borrow_mut();
-        let seconds = routes
-            .entry(row.route)
-            .or_insert_with(|| self.metrics.traffic.request_seconds.with_label_values(&[row.route]));
-        seconds.observe(observed.total.as_secs_f64());
-        if matches!(row.admission, Admission::Fast | Admission::Queued | Admission::Brownout) {
-            self.metrics.traffic.queue_wait.observe(observed.queued.as_secs_f64());
-        }
-        self.metrics.traffic.overhead.observe(observed.own.as_secs_f64());
-        if !row.model.is_empty() {
-            self.observe_model(observed);
+        let mut sample = Sample::of(observed);
+        let mut own = self.cell.lock();
+        self.note(&mut own.shard, observed, &mut sample);
+        own.samples.push(sample);
+        if own.samples.len() >= stats::BATCH {
+            let full = std::mem::replace(&mut own.samples, Vec::with_capacity(stats::BATCH));
+            drop(own);
+            self.metrics.shared.stats.hand_over(full);
         }
     }
 
-    fn observe_model(&self, observed: &Observed<'_>) {
+    fn note(&self, shard: &mut Shard, observed: &Observed<'_>, sample: &mut Sample) {
         let row = observed.row;
-        let mut models = self.models.borrow_mut();
-        if !models.contains_key(&row.model) {
-            let name = &[&*row.model];
-            let series = ModelSeries {
-                input: self.metrics.traffic.tokens.with_label_values(&["input", &row.model]),
-                output: self.metrics.traffic.tokens.with_label_values(&["output", &row.model]),
-                ttft: self.metrics.traffic.ttft.with_label_values(name),
-                upstream: self.metrics.traffic.upstream_seconds.with_label_values(name),
-            };
-            models.insert(Arc::clone(&row.model), series);
+        shard.route(row.route, |tally| {
+            tally.count(row.status, row.admission);
+            tally.seconds.observe(micros(observed.total));
+        });
+        if observed.was_admitted() {
+            shard.queue_wait.observe(micros(observed.queued));
         }
-        if let Some(series) = models.get(&row.model) {
-            series.input.inc_by(row.usage.input);
-            series.output.inc_by(row.usage.output);
-            if let Some(ttft) = observed.ttft {
-                series.ttft.observe(ttft.as_secs_f64());
-            }
-            if let Some(upstream) = observed.upstream {
-                series.upstream.observe(upstream.as_secs_f64());
-            }
+        shard.overhead.observe(micros(observed.own));
+        let shared = &self.metrics.shared;
+        if !row.model.is_empty() {
+            let admit = || may_enter(&shared.models, &row.model).map(ModelTally::numbered);
+            shard.models.note(&row.model, admit, |tally| {
+                sample.model = tally.number.map_or(stats::Place::Other, stats::Place::Model);
+                tally.observe(observed);
+            });
+        }
+        if let Some(top) = &shared.tenants {
+            let admit = || top.roll.admit(&row.tenant).map(|_| TenantTally::default());
+            shard.tenants.note(&row.tenant, admit, |tally| tally.observe(row));
         }
     }
+
+    fn with(&self, note: impl FnOnce(&mut Shard)) {
+        note(&mut self.cell.lock().shard);
+    }
+}
+
+impl Drop for WorkerMetrics {
+    fn drop(&mut self) {
+        self.metrics.retire(&self.cell);
+    }
+}
+
+impl Observed<'_> {
+    /// Whether it got its seat, or what else let it through.
+    pub(crate) const fn was_admitted(&self) -> bool {
+        !matches!(self.row.admission, Admission::Rejected | Admission::None)
+    }
+}
+
+impl ModelTally {
+    fn observe(&mut self, observed: &Observed<'_>) {
+        self.input = self.input.saturating_add(observed.row.usage.input);
+        self.output = self.output.saturating_add(observed.row.usage.output);
+        if let Some(ttft) = observed.ttft {
+            self.ttft.observe(micros(ttft));
+        }
+        if let Some(upstream) = observed.upstream {
+            self.upstream.observe(micros(upstream));
+            self.outcomes.count(observed.row.status);
+        }
+    }
+}
+
+impl TenantTally {
+    fn observe(&mut self, row: &LedgerRow) {
+        self.requests += 1;
+        self.input = self.input.saturating_add(row.usage.input);
+        self.output = self.output.saturating_add(row.usage.output);
+        self.cost = self.cost.saturating_add(row.cost.total().pico());
+    }
+}
+
+/// The number of a name, unless it is the word for all others.
+pub(super) fn may_enter(roll: &Roll<Arc<str>>, name: &Arc<str>) -> Option<u32> {
+    if &**name == OTHER { None } else { roll.admit(name) }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -90,6 +90,7 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     let row = Arc::new(row(record, ending, total));
     record.worker.metrics.observe(&Observed {
         row: &row,
+        at: now,
         queued: record.timing.queued,
         total,
         ttft: record.timing.first_byte.map(|at| at.since(record.arrival.at)),

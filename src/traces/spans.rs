@@ -177,7 +177,7 @@ fn told(row: &LedgerRow) -> Vec<KeyValue> {
         KeyValue::new("obleth.admission", row.admission.as_str()),
         number("obleth.queue_ms", row.queue_ms),
         KeyValue::new("obleth.cache", row.cache.as_str()),
-        KeyValue::new("obleth.cost_usd", row.cost.to_string()),
+        KeyValue::new("obleth.cost_usd", row.cost.total().to_string()),
         KeyValue::new("obleth.usage_source", row.usage.source.as_str()),
         number("obleth.estimated_tokens", row.estimated_tokens),
     ];

@@ -41,6 +41,7 @@ mod shares;
 mod stream_faults;
 mod supervision;
 mod support;
+mod telemetry;
 mod traces;
 mod upstream_faults;
 mod usage;

@@ -4,8 +4,8 @@
 //! structures. Is not: actors, HTTP, storage. Invariant: no clock, randomness, I/O, lock or logging in
 //! this crate; time is the argument `now`, results are effects that the shell polls.
 
-pub mod brownout;
 pub mod breaker;
+pub mod brownout;
 pub mod fair_queue;
 pub mod ids;
 pub mod ledger;

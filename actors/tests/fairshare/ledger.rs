@@ -5,7 +5,7 @@ use obleth_actors::accounting::{Accounting, JournalError, JournalSettings, OpenJ
 use obleth_core::ids::{KeyId, RowId, TenantId};
 use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use obleth_schema::Store;
-use obleth_schema::ledger::{GroupBy, LedgerFilter, SummaryFilter, page, summary};
+use obleth_schema::ledger::{LedgerFilter, Payer, page, spent};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ impl Books {
                     assert!(ids.insert(row.row_id), "a row is there once");
                 }
             }
-            let sums = summary(&self.store, GroupBy::Tenant, &SummaryFilter::default()).await.unwrap();
+            let sums = spent(&self.store, Payer::Tenant, None).await.unwrap();
             (ids, sums.iter().map(|sum| sum.requests).sum())
         })
     }
