@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What the scheduler and the ledger cost on this machine: the cycle of the fair queue, an admission through its actor, a
-# row in the journal.
+# What the scheduler, the ledger and the metrics cost on this machine: the cycle of the fair queue, an admission through
+# its actor, a row in the journal, the counters and histograms of a request.
 #
-# Runs the benchmarks of obleth-core and obleth-actors and prints one table of their medians; exits 1 when a limit does
+# Runs the benchmarks of obleth-core, obleth-actors and obleth and prints one table of their medians; exits 1 when a limit does
 # not hold. Half a minute after the build.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,7 +13,8 @@ main() {
   cargo bench --locked --quiet -p obleth-core --bench fair_queue | tee "$work_dir/core" >&2
   cargo bench --locked --quiet -p obleth-actors --bench admission | tee "$work_dir/shell" >&2
   cargo bench --locked --quiet -p obleth-actors --bench journal | tee "$work_dir/journal" >&2
-  report "$work_dir/core" "$work_dir/shell" "$work_dir/journal"
+  cargo bench --locked --quiet -p obleth --bench telemetry | tee "$work_dir/telemetry" >&2
+  report "$work_dir/core" "$work_dir/shell" "$work_dir/journal" "$work_dir/telemetry"
 }
 
 report() {
@@ -43,7 +44,7 @@ def medians(path):
     return found
 
 
-core, shell, journal = map(medians, sys.argv[1:])
+core, shell, journal, telemetry = map(medians, sys.argv[1:])
 rows = [
     *((f"enqueue, grant, release, {n} backlogged", core.get(f"cycle/{n}"), limit)
       for n, limit in ((1, None), (1_000, 2), (10_000, None), (100_000, 4))),
@@ -53,6 +54,9 @@ rows = [
     ("admission, 256 callers on 8 slots", shell["callers_256"] / 256 if "callers_256" in shell else None, None),
     ("row appended to the journal", journal.get("append_row"), 2),
     ("open and row of a request", journal.get("open_and_row"), None),
+    ("metrics and histograms of a request", telemetry.get("observe"), 1),
+    ("the same with series by tenant", telemetry.get("observe_tenants"), 1),
+    ("the same by two workers at once", telemetry.get("two_workers"), 1),
 ]
 broken = []
 print(f"{'median, µs':46}{'':>9}{'limit':>7}")

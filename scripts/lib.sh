@@ -155,3 +155,39 @@ d = json.load(sys.stdin)
 value = eval(sys.argv[1])
 print(value if isinstance(value, str) else json.dumps(value))' "$1"
 }
+
+# find_promtool: puts the path of a promtool into $promtool: an installed one, or that of Debian's package prometheus,
+# which is not installed (it would start a server). Fails when there is none; the reason is in $promtool_error.
+find_promtool() {
+  local dir=$cache_dir/promtool log=$cache_dir/promtool.log package
+  promtool_error=
+  promtool=$(command -v promtool || true)
+  if [[ $promtool ]]; then
+    return 0
+  fi
+  promtool=$dir/usr/bin/promtool
+  if [[ -x $promtool ]]; then
+    return 0
+  fi
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+    promtool_error="promtool is not installed, and apt-get is not there to fetch it"
+    return 1
+  fi
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  if ! fetch_package "$dir" prometheus >"$log" 2>&1; then
+    promtool_error="apt-get could not fetch the package prometheus, see $log"
+    return 1
+  fi
+  package=$(ls "$dir"/*.deb)
+  dpkg-deb --fsys-tarfile "$package" | tar -x -C "$dir" ./usr/bin/promtool
+  rm -f "$package"
+  [[ -x $promtool ]]
+}
+
+# fetch_package DIRECTORY NAME: the file of a package; the lists are brought up to date if it is not known.
+fetch_package() (
+  cd "$1"
+  timeout 120 apt-get -o APT::Sandbox::User=root download "$2" && return 0
+  [[ $(id -u) -eq 0 ]] && timeout 120 apt-get update && timeout 120 apt-get -o APT::Sandbox::User=root download "$2"
+)
