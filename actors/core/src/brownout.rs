@@ -248,11 +248,10 @@ impl Brownout {
         for (pool, pressure) in pressures {
             let pressed = policies.iter().filter(|policy| pressure.wait() > policy.wait());
             for policy in pressed {
-                if !self.ladders.contains_key(&(*pool, *policy)) {
-                    let first = Ladder { level: 1, moved_at: now, reason: pressure.reason() };
-                    self.ladders.insert((*pool, *policy), first);
+                self.ladders.entry((*pool, *policy)).or_insert_with(|| {
                     changed = true;
-                }
+                    Ladder { level: 1, moved_at: now, reason: pressure.reason() }
+                });
             }
         }
         changed
