@@ -190,6 +190,12 @@ async fn pages(store: &Store, figures: &mut Figures) -> Outcome<()> {
         ("a page of status 5xx", LedgerFilter { status: Some((500, 599)), ..any() }),
         ("a page of status 5xx of a tenant", LedgerFilter { status: Some((500, 599)), ..tenant() }),
         ("a page of status 504, of which there is none", LedgerFilter { status: Some((504, 504)), ..any() }),
+        (
+            "a page of refusals of a tenant that had none",
+            LedgerFilter { admission: text("rejected"), ..tenant() },
+        ),
+        ("a page of a key that is another tenant's", LedgerFilter { key_id: text("none"), ..tenant() }),
+        ("a page of status 4xx", LedgerFilter { status: Some((400, 499)), ..any() }),
         ("a page of an error code", LedgerFilter { error_code: text("upstream_error"), ..any() }),
         ("a page of a session", LedgerFilter { session_id: text("s77"), ..any() }),
         ("a page of a rare route", LedgerFilter { route: text("/v1/rerank"), ..any() }),

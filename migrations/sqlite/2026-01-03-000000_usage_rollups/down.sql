@@ -1,6 +1,8 @@
 DROP INDEX ledger_key_ts;
 DROP INDEX ledger_model_ts;
 DROP INDEX ledger_errors;
+DROP INDEX ledger_status_ts;
+DROP INDEX ledger_tenant_errors;
 DROP INDEX ledger_error_code_ts;
 DROP INDEX ledger_session_ts;
 DROP INDEX ledger_route_ts;

@@ -105,6 +105,8 @@ async fn a_listing_shows_what_the_filter_asks_for(store: Store) {
         LedgerFilter { cache: text("hit"), ..any() },
         LedgerFilter { usage_source: text("none"), ..any() },
         LedgerFilter { route: text("/v1/embeddings"), ..any() },
+        LedgerFilter { tenant_id: text("t2"), key_id: text("k2"), ..any() },
+        LedgerFilter { tenant_id: text("t2"), usage_source: text("none"), ..any() },
         LedgerFilter { since: Some(10), ..any() },
         LedgerFilter { since: Some(6), until: Some(11), tenant_id: text("t2"), ..any() },
     ];
@@ -116,6 +118,7 @@ async fn a_listing_shows_what_the_filter_asks_for(store: Store) {
         LedgerFilter { until: Some(10), ..any() },
         LedgerFilter { status: Some((400, 499)), ..any() },
         LedgerFilter { error_code: text("client_left"), ..any() },
+        LedgerFilter { error_code: text("client_left"), tenant_id: text("t"), ..any() },
         LedgerFilter { admission: text("queued"), ..any() },
         LedgerFilter { cache: text("off"), ..any() },
         LedgerFilter { usage_source: text("upstream"), ..any() },
