@@ -45,7 +45,7 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
         Ok(target) => target,
         Err(fault) => return record.refuse(&fault).await,
     };
-    ping::attend(record.early.clone(), answer(worker, record, request, target)).await
+    ping::attend(record.early.clone(), Box::pin(answer(worker, record, request, target))).await
 }
 
 /// From the queue to the answer. A body may own this: nothing in it is borrowed.

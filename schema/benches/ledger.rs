@@ -163,7 +163,7 @@ async fn sums(store: &Store, figures: &mut Figures) -> Outcome<()> {
             100,
             ask(edges, Steps::Whole, &[Dimension::Tenant], None),
         ),
-        ("a month by days of a zone, all tenants", 1000, ask(october, berlin, &[], None)),
+        ("a month by days of a zone, all tenants", 5000, ask(october, berlin, &[], None)),
         ("a statement", 100, ask(october, Steps::Whole, &[Dimension::Model, Dimension::Key], Some(TENANT))),
         ("a tenant's own month by days", 100, ask(october, Steps::Days, &[], Some(TENANT))),
     ];
@@ -222,7 +222,7 @@ async fn batches(store: &Store, figures: &mut Figures) -> Outcome<()> {
     let template = page(store, &LedgerFilter::default(), None, 500).await?;
     let mut number = 0_u64;
     figures
-        .take("a batch of 500 rows, written", 200, async || {
+        .take("a batch of 500 rows, written", 500, async || {
             number += 1;
             let row = |old: &LedgerRecord| LedgerRecord {
                 row_id: format!("{number:08x}-ffff{}", old.row_id.get(8..).unwrap_or_default()),

@@ -77,12 +77,13 @@ impl Early {
 
 /// Goes the rest of the way of a request. If it still waits in the queue after the first pause, its head
 /// leaves, and comments follow until the answer begins.
-pub(super) async fn attend<F>(early: Option<Early>, rest: F) -> HttpResponse
+///
+/// The rest comes boxed: it is the larger part of a request's state, which would be kept and moved twice here.
+pub(super) async fn attend<F>(early: Option<Early>, mut rest: Pin<Box<F>>) -> HttpResponse
 where
     F: Future<Output = HttpResponse> + 'static,
 {
     let Some(early) = early else { return rest.await };
-    let mut rest = Box::pin(rest);
     if let Ok(answer) = timeout(early.every, &mut rest).await {
         return answer;
     }

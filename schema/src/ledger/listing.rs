@@ -2,7 +2,7 @@
 
 use super::record::LedgerRecord;
 use crate::error::StoreError;
-use crate::store::{PATIENCE, Pools, Store, read};
+use crate::store::{PATIENCE, Store, read};
 use crate::tables::ledger;
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -38,6 +38,17 @@ const RARE: [(&str, &str); 4] = [
     ("upstream", "usage_source <> 'upstream'"),
 ];
 
+/// How a tenant's rows are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Along the time.
+    All,
+    /// Along the time, among its errors.
+    Errors,
+    /// By another filter, which leaves fewer rows. SQLite has no numbers to know that by.
+    Aside,
+}
+
 impl LedgerFilter {
     /// Conditions that lead to the small indexes.
     fn hints(&self) -> Vec<&'static str> {
@@ -49,19 +60,25 @@ impl LedgerFilter {
             .zip(RARE)
             .filter_map(|(value, (common, hint))| rare(value, common).then_some(hint))
             .collect();
-        // Among a tenant's errors refusals and codes are soon found; without a tenant they have indexes of their own.
-        let refused = self.admission.as_deref() == Some("rejected") || self.error_code.is_some();
-        if self.status.is_some_and(|(first, _)| first >= 400) || (refused && self.tenant_id.is_some()) {
+        if self.status.is_some_and(|(first, _)| first >= 400)
+            || (self.tenant_id.is_some() && self.way() == Way::Errors)
+        {
             hints.push("status >= 400");
         }
         hints
     }
 
-    /// Whether another filter leaves fewer rows than that of the tenant. SQLite has no numbers to know it by, and
-    /// would go along all rows of the tenant.
-    fn is_narrower_than_its_tenant(&self) -> bool {
+    fn way(&self) -> Way {
         let rare_source = self.usage_source.as_deref().is_some_and(|source| source != "upstream");
-        self.key_id.is_some() || self.session_id.is_some() || rare_source
+        // Refusals are errors, and only errors have codes.
+        let refused = self.admission.as_deref() == Some("rejected") || self.error_code.is_some();
+        if self.key_id.is_some() || self.session_id.is_some() || rare_source {
+            Way::Aside
+        } else if refused || self.status.is_some_and(|(first, _)| first >= 400) {
+            Way::Errors
+        } else {
+            Way::All
+        }
     }
 }
 
@@ -83,19 +100,19 @@ pub async fn page(
     limit: u32,
 ) -> Result<Vec<LedgerRecord>, StoreError> {
     let filter = filter.clone();
-    let aside = matches!(store.pools(), Pools::Sqlite(_)) && filter.is_narrower_than_its_tenant();
+    let way = filter.way();
     let after = after.map(|(ts, row_id)| (ts, row_id.to_owned()));
     read!(store, PATIENCE, |conn: Db| {
         let mut query = ledger::table.select(LedgerRecord::as_select()).into_boxed::<Db>();
         for hint in filter.hints() {
             query = query.filter(sql::<Bool>(hint));
         }
-        match filter.tenant_id {
-            Some(tenant) if aside => {
-                query = query.filter(sql::<Bool>("+tenant_id = ").bind::<Text, _>(tenant))
-            }
-            Some(tenant) => query = query.filter(ledger::tenant_id.eq(tenant)),
-            None => {}
+        if let Some(tenant) = filter.tenant_id {
+            query = match way {
+                Way::All => query.filter(ledger::tenant_id.eq(tenant)),
+                Way::Errors => query.filter(sql::<Bool>("('' || tenant_id) = ").bind::<Text, _>(tenant)),
+                Way::Aside => query.filter(sql::<Bool>("(tenant_id || '') = ").bind::<Text, _>(tenant)),
+            };
         }
         narrow!(query, filter, [key_id, model, route, session_id, admission, cache, usage_source]);
         if let Some(code) = filter.error_code {

@@ -122,8 +122,6 @@ fn without(whole: Span, gaps: &[i64]) -> Vec<Span> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     const fn span(since: i64, until: i64) -> Span {

@@ -248,6 +248,18 @@ fn select(
     let sums: Vec<_> =
         SUMS.iter().map(|pair| format!("CAST(SUM({}) AS BIGINT) AS {}", sum(pair), pair.0)).collect();
     let at = step(&ask.steps, time);
+    if time == "bucket" && ask.steps == Steps::Whole && matches!(ask.by.as_slice(), [] | [Dimension::Tenant])
+    {
+        // The order of the roll-ups is that of their buckets and tenants: so far SQLite sums without sorting, and few
+        // sums are left.
+        let inner: Vec<_> = SUMS.iter().map(|(name, _)| format!("SUM({name}) AS {name}")).collect();
+        return format!(
+            "SELECT CAST({at} AS BIGINT) AS at, CAST({first} AS TEXT) AS first, '' AS second, {} FROM \
+             (SELECT tenant_id, {} FROM {from}{filter} GROUP BY bucket, tenant_id) AS tenants GROUP BY 1, 2, 3",
+            sums.join(", "),
+            inner.join(", ")
+        );
+    }
     format!(
         "SELECT CAST({at} AS BIGINT) AS at, CAST({first} AS TEXT) AS first, CAST({second} AS TEXT) AS second, {} \
          FROM {from}{filter} GROUP BY 1, 2, 3",

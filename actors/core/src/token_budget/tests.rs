@@ -1,7 +1,5 @@
 //! Tests of the budgets.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
-
 use super::*;
 use crate::moment::Moment;
 use std::time::Duration;
