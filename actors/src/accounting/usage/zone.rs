@@ -181,7 +181,7 @@ mod tests {
         };
         assert_eq!(cut("Asia/Kolkata"), [at("2026-11-01T18:00:00Z"), at("2026-11-02T18:00:00Z")]);
         assert_eq!(cut("Asia/Kathmandu"), [at("2026-11-01T18:00:00Z"), at("2026-11-02T18:00:00Z")]);
-        assert!(cut("Asia/Tokyo").is_empty());
+        assert_eq!(cut("Asia/Tokyo"), Vec::<i64>::new());
         let utc = Zone::read(None).unwrap();
         assert_eq!(utc.steps(span("2026-11-01T00:00:00Z", "2026-11-03T00:00:00Z")), Steps::Days);
         assert!(Zone::read(Some("Mars/Olympus")).is_err());
