@@ -257,12 +257,13 @@ async fn a_caller_that_leaves_breaks_nothing(store: Store) {
         let group = rows::group(&format!("g{n:02}"));
         tokio::select! {
             biased;
-            _ = groups::insert(&store, &group) => panic!("done at once"),
+            // Seldom done at once: then there is nobody who leaves this time.
+            _ = groups::insert(&store, &group) => {}
             () = std::future::ready(()) => {}
         }
         tokio::select! {
             biased;
-            _ = groups::all(&store) => panic!("done at once"),
+            _ = groups::all(&store) => {}
             () = std::future::ready(()) => {}
         }
     }
