@@ -12,5 +12,6 @@ pub mod ledger;
 pub mod moment;
 pub mod net;
 pub mod registry;
+pub mod response_cache;
 pub mod token_budget;
 pub mod units;
