@@ -5,6 +5,7 @@
 //! reads of the management API go to the database directly. Invariant: what the snapshot holds is stored.
 
 use crate::accounting::StoreHealth;
+use crate::cache::Cache;
 use crate::fairshare::{Change, Fairshare};
 use crate::plans::Plans;
 use crate::supervise::{Crash, Supervised, Undelivered};
@@ -109,6 +110,7 @@ pub struct Context {
     store: Store,
     registry: Arc<ArcSwap<Registry>>,
     fairshare: Fairshare,
+    cache: Cache,
     /// The configured capacity.
     slots: u32,
     plans: Plans,
@@ -122,6 +124,7 @@ pub struct Context {
 pub struct Setup {
     pub store: Store,
     pub fairshare: Fairshare,
+    pub cache: Cache,
     /// The configured capacity, which a stored one stands above.
     pub slots: u32,
     pub plans: Plans,
@@ -164,6 +167,7 @@ impl Admin {
             store: setup.store,
             registry: Arc::new(ArcSwap::from_pointee(Registry::default())),
             fairshare: setup.fairshare,
+            cache: setup.cache,
             slots: setup.slots,
             plans: setup.plans,
             sealer: setup.sealer,

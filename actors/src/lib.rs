@@ -5,6 +5,7 @@
 
 pub mod accounting;
 pub mod admin;
+pub mod cache;
 pub mod cell;
 pub mod clock;
 pub mod fairshare;

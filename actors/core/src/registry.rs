@@ -6,10 +6,12 @@
 
 use crate::brownout::Policy;
 use crate::ids::{GroupId, KeyId, ModelId, TenantId};
+use crate::response_cache::Mark;
 use crate::units::{CostFactor, Price, Share};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod secret;
 
@@ -42,6 +44,10 @@ pub struct Model {
     pub upstream_headers: Vec<(Arc<str>, SecretString)>,
     /// Unix time in seconds, as `GET /v1/models` reports it.
     pub created_unix: i64,
+    /// How long answers are kept; `None` = not at all.
+    pub cache_ttl: Option<Duration>,
+    /// Changes with the upstream.
+    pub upstream_mark: Mark,
 }
 
 /// Prices of one token. `None` = not priced, which costs nothing.

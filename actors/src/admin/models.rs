@@ -6,6 +6,8 @@ use super::{AdminError, Context, rfc3339};
 use crate::clock::unix_micros;
 use crate::fairshare::Change;
 use obleth_core::ids::ModelId;
+use obleth_core::registry::Model;
+use obleth_core::response_cache::Purge;
 use obleth_schema::StoreError;
 use obleth_schema::models::ModelRow;
 use serde::Serialize;
@@ -91,13 +93,21 @@ pub(super) async fn delete(context: &Context, name: &str) -> Result<(), AdminErr
     obleth_schema::models::delete(&context.store, &row.id).await?;
     let id = ModelId(row.id.parse().map_err(|_| AdminError::Internal)?);
     context.publish(|registry| registry.remove_model(id));
+    context.cache.forget_model(id);
     context.reconfigure(vec![Change::RemoveModel(id)]).await
 }
 
 async fn publish(context: &Context, row: &ModelRow) -> Result<(), AdminError> {
     let model = snapshot(&context.sealer, row)?;
     let plan = context.plans.model(&model);
+    let (id, old) = (model.id, context.registry.load().model(model.id).cloned());
+    let other = |old: &Model| old.upstream_mark != model.upstream_mark || model.cache_ttl.is_none();
+    let stale = old.is_some_and(|old| other(&old));
     context.publish(|registry| registry.put_model(model));
+    if stale {
+        // None of these is found any more (the mark is part of each key): this frees their memory.
+        context.cache.purge_soon(Purge { tenant: None, model: Some(id) });
+    }
     context.reconfigure(vec![Change::Model(plan)]).await
 }
 

@@ -10,6 +10,7 @@ use crate::fairshare::Change;
 use crate::plans::Plans;
 use obleth_core::ids::{GroupId, TenantId};
 use obleth_core::registry::{Tenant, TenantStatus};
+use obleth_core::response_cache::Purge;
 use obleth_core::units::Share;
 use obleth_schema::StoreError;
 use obleth_schema::groups::GroupRow;
@@ -244,6 +245,7 @@ pub(super) async fn delete(context: &Context, id: &str) -> Result<(), AdminError
     obleth_schema::tenants::delete(&context.store, &row.id).await?;
     let id = id_of(&row)?;
     context.publish(|registry| registry.remove_tenant(id));
+    context.cache.purge_soon(Purge { tenant: Some(id), model: None });
     context.reconfigure(vec![Change::Suspend(id)]).await
 }
 

@@ -34,19 +34,39 @@ impl Admission {
 }
 
 /// What the response cache did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheState {
     /// The model is not cached.
     #[default]
     Off,
+    /// The answer was kept from an earlier request: no upstream call, no cost.
+    Hit,
+    /// There was none: the upstream was asked.
+    Miss,
+    /// The answer to an equal request at the same time: no upstream call of its own, no cost.
+    Coalesced,
+    /// The client or the request itself ruled the cache out.
+    Bypass,
 }
 
 impl CacheState {
+    /// What a look into the cache can come to.
+    pub const LOOKUPS: [Self; 4] = [Self::Hit, Self::Miss, Self::Coalesced, Self::Bypass];
+
     /// The word in the ledger and the header.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::Bypass => "bypass",
         }
+    }
+
+    /// Whether the answer cost nothing: its tokens are saved.
+    pub const fn is_free(self) -> bool {
+        matches!(self, Self::Hit | Self::Coalesced)
     }
 }
 

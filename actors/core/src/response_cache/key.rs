@@ -51,7 +51,7 @@ impl fmt::Debug for Mark {
     }
 }
 
-/// What makes an upstream another one.
+/// What makes an upstream another one. It holds secrets: it is never printed.
 #[derive(Clone, Copy)]
 pub struct MarkOf<'a> {
     pub base: Option<&'a str>,
@@ -59,6 +59,12 @@ pub struct MarkOf<'a> {
     pub api_key: Option<&'a str>,
     /// Names and values, in the order in which they are set.
     pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl fmt::Debug for MarkOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MarkOf(..)")
+    }
 }
 
 impl MarkOf<'_> {

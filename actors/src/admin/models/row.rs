@@ -6,11 +6,13 @@ use crate::admin::seal::{SealError, Sealer};
 use crate::admin::{AdminError, from_json, to_json, upstream_base};
 use obleth_core::ids::ModelId;
 use obleth_core::registry::{Model, Prices};
+use obleth_core::response_cache::MarkOf;
 use obleth_core::units::{CostFactor, Price};
 use obleth_schema::models::ModelRow;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 fn key_place(id: &str) -> String {
@@ -143,12 +145,25 @@ pub(in crate::admin) fn snapshot(sealer: &Sealer, row: &ModelRow) -> Result<Mode
     let aliases: Vec<String> = from_json(&row.aliases)?;
     let tokens = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
     let number = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
+    let api_key = api_key.transpose().map_err(sealed)?;
+    let exposed: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    let upstream = MarkOf {
+        base: row.api_base.as_deref(),
+        upstream_model: &row.upstream_model,
+        api_key: api_key.as_ref().map(|key| key.expose_secret()),
+        headers: &exposed,
+    };
     Ok(Model {
+        upstream_mark: upstream.mark(),
+        cache_ttl: tokens(row.cache_ttl_secs)
+            .filter(|seconds| row.cache_enabled && *seconds > 0)
+            .map(Duration::from_secs),
         id: ModelId(row.id.parse().map_err(|_| AdminError::Internal)?),
         name: row.model_name.as_str().into(),
         upstream_model: row.upstream_model.as_str().into(),
         api_base: row.api_base.as_deref().and_then(|base| upstream_base(base).ok()).map(Arc::from),
-        api_key: api_key.transpose().map_err(sealed)?,
+        api_key,
         price: Prices {
             input: price_of(row.input_price),
             cached_input: price_of(row.cached_input_price),
