@@ -9,6 +9,7 @@ use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
 use obleth_actors::accounting::Accounting;
 use obleth_actors::admin::Admin;
+use obleth_actors::cache::Cache;
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_actors::plans::Plans;
@@ -24,6 +25,7 @@ pub struct Handles {
     pub fairshare: Fairshare,
     pub accounting: Accounting,
     pub admin: Admin,
+    pub cache: Cache,
 }
 
 /// Settings a request needs.

@@ -7,6 +7,7 @@ use obleth_schema::DatabaseUrl;
 use std::fmt;
 
 mod admission;
+mod cache;
 mod data;
 mod env;
 mod ledger;
@@ -16,6 +17,7 @@ mod traces;
 mod upstream;
 
 pub use admission::AdmissionConfig;
+pub use cache::CacheConfig;
 pub use data::DataConfig;
 pub use env::Env;
 pub use ledger::LedgerConfig;
@@ -34,6 +36,7 @@ pub struct Config {
     pub ledger: LedgerConfig,
     pub traces: TracesConfig,
     pub metrics: MetricsConfig,
+    pub cache: CacheConfig,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -74,6 +77,7 @@ impl Config {
             listen: ListenConfig::read(&mut env),
             upstream: UpstreamConfig::read(&mut env),
             admission: AdmissionConfig::read(&mut env),
+            cache: CacheConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
             metrics: MetricsConfig::read(&mut env),
@@ -95,6 +99,7 @@ impl Config {
         values.extend(self.ledger.effective());
         values.extend(self.traces.effective());
         values.extend(self.metrics.effective());
+        values.extend(self.cache.effective());
         values
     }
 }

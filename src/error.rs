@@ -22,6 +22,11 @@ macro_rules! codes {
         }
 
         impl Code {
+            /// The code of this name.
+            pub fn named(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$code),)* _ => None, }
+            }
+
             /// The HTTP status.
             pub const fn status(self) -> u16 {
                 match self { $(Self::$code => $status,)* }

@@ -265,6 +265,7 @@ impl Metrics {
             (obleth_actors::fairshare::NAME, handles.fairshare.restarts()),
             (obleth_actors::accounting::NAME, handles.accounting.restarts()),
             (obleth_actors::admin::NAME, handles.admin.restarts()),
+            (obleth_actors::cache::NAME, handles.cache.restarts()),
         ] {
             raise(&state.actor_restarts.with_label_values(&[actor]), restarts);
         }

@@ -1,5 +1,5 @@
 //! The way of a request on a model route, as a list of stages. Each takes the proof of the one before, so
-//! that none can be skipped: `Caller` → `Target` → `Pass` → `Answer` → the answer to the client.
+//! that none can be skipped: `Caller` → `Target` → `Looked` → `Pass` → `Answer` → the answer to the client.
 
 use crate::app::Worker;
 use crate::error::Fault;
@@ -17,17 +17,22 @@ mod collect;
 mod deadline;
 mod forward;
 mod headers;
+mod kept;
+mod lookup;
 mod meter;
 mod ping;
 mod record;
 mod resolve;
 mod settle;
+mod shared;
 mod stream;
 mod timing;
 
+use admit::Pass;
 pub use arrival::{Arrival, request_id_of};
 pub use authenticate::{Caller, authenticate, bearer};
 use forward::Answer;
+use lookup::Looked;
 use record::Record;
 use resolve::Target;
 pub use timing::{Stage, Timing};
@@ -55,10 +60,31 @@ async fn answer(
     request: HttpRequest,
     target: Target,
 ) -> HttpResponse {
+    match lookup::lookup(&worker, &mut record, &request, &target).await {
+        Ok(Looked::Past) => straight(worker, record, request, target).await,
+        // Boxed: what is not cached need not carry the room for it.
+        Ok(Looked::Hit(found)) => Box::pin(kept::answer(&worker, record, &target, found)).await,
+        Ok(Looked::Ask(ask)) => Box::pin(shared::answer(worker, record, request, target, ask)).await,
+        Err(fault) => record.refuse(&fault).await,
+    }
+}
+
+/// By itself: nobody else waits for its answer.
+async fn straight(
+    worker: Data<Worker>,
+    mut record: Record,
+    request: HttpRequest,
+    target: Target,
+) -> HttpResponse {
     match send(&worker, &mut record, &request, target).await {
         Ok(answer) => meter::meter(record, answer).await,
         Err(fault) => record.refuse(&fault).await,
     }
+}
+
+/// The right to go upstream.
+async fn permit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
+    admit::admit(worker, record, target).await
 }
 
 async fn send(
@@ -67,6 +93,6 @@ async fn send(
     request: &HttpRequest,
     target: Target,
 ) -> Result<Answer, Fault> {
-    let pass = admit::admit(worker, record, &target).await?;
+    let pass = permit(worker, record, &target).await?;
     forward::forward(worker, record, request, target, pass).await
 }

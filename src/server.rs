@@ -14,6 +14,7 @@ use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
 use obleth_actors::accounting::{Accounting, JournalError, OpenJournal, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
+use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_core::fair_queue;
@@ -195,11 +196,15 @@ fn gateway(
     let fairshare = Fairshare::start(central, clock, queue, FAIRSHARE_MAILBOX);
     let accounting = Accounting::start(others, store.clone(), health.clone(), journal);
     accounting.keep_rows(config.ledger.retention_days);
+    let bounds =
+        CacheSettings { max_bytes: config.cache.max_bytes, max_entry_bytes: config.cache.max_entry_bytes };
+    let cache = Cache::start(others, clock, bounds);
     let admin = Admin::start(
         others,
         Setup {
             store: store.clone(),
             fairshare: fairshare.clone(),
+            cache: cache.clone(),
             slots: config.admission.slots,
             plans: settings.plans,
             sealer: config.data.sealer.clone(),
@@ -209,7 +214,7 @@ fn gateway(
     );
     Ok(Gateway {
         registry: admin.registry(),
-        handles: Handles { fairshare, accounting, admin },
+        handles: Handles { fairshare, accounting, admin, cache },
         settings,
         lifecycle: Lifecycle::default(),
         metrics: Metrics::new(Bounds::of(config))?,

@@ -9,6 +9,7 @@
 
 pub mod failure;
 pub mod field;
+pub mod fit;
 mod json;
 pub mod meter;
 pub mod multipart;

@@ -103,8 +103,7 @@ impl Env {
 
     /// Variables that are set and that nobody read. Test and tool variables of this repository are not meant.
     pub fn unknown(&self) -> Vec<String> {
-        let foreign =
-            |name: &&String| !name.starts_with("OBLETH_TEST_") && !name.starts_with("OBLETH_CACHE_");
+        let foreign = |name: &&String| !name.starts_with("OBLETH_TEST_") && *name != "OBLETH_CACHE_DIR";
         self.values
             .keys()
             .filter(|name| !self.read.contains(name.as_str()))

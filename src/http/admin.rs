@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use std::future::ready;
 use subtle::ConstantTimeEq;
 
+mod cache;
 mod fairshare;
 mod groups;
 mod keys;
@@ -83,6 +84,8 @@ pub fn routes(config: &mut ServiceConfig) {
         ))
         .service(resource("/fairshare/live", "GET", [web::get().to(fairshare::live)]))
         .service(resource("/fairshare/explain/{request_id:.+}", "GET", [web::get().to(fairshare::explain)]))
+        .service(resource("/cache", "DELETE", [web::delete().to(cache::purge)]))
+        .service(resource("/cache/stats", "GET", [web::get().to(cache::stats)]))
         .service(resource(
             "/capacity",
             "GET, PUT",

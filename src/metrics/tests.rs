@@ -3,6 +3,7 @@ use obleth_core::brownout::Step;
 use obleth_core::ids::{GroupId, KeyId, ModelId, RowId, TenantId};
 use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
 use obleth_core::registry::{Model, Prices, Tenant, TenantStatus};
+use obleth_core::response_cache::MarkOf;
 use obleth_core::units::{CostFactor, Share, Usd};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -65,6 +66,8 @@ fn model(name: &str) -> Model {
         request_timeout_secs: None,
         upstream_headers: Vec::new(),
         created_unix: 0,
+        cache_ttl: None,
+        upstream_mark: MarkOf::default().mark(),
     }
 }
 

@@ -135,8 +135,11 @@ impl Observed<'_> {
 
 impl ModelTally {
     fn observe(&mut self, observed: &Observed<'_>) {
-        self.input = self.input.saturating_add(observed.row.usage.input);
-        self.output = self.output.saturating_add(observed.row.usage.output);
+        // What the cache has saved was not asked of an upstream: it has a series of its own.
+        if !observed.row.cache.is_free() {
+            self.input = self.input.saturating_add(observed.row.usage.input);
+            self.output = self.output.saturating_add(observed.row.usage.output);
+        }
         if let Some(ttft) = observed.ttft {
             self.ttft.observe(micros(ttft));
         }

@@ -30,11 +30,7 @@ pub(super) enum Pass {
 pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
     record.enter(Stage::Admit);
     let gateway = &worker.gateway;
-    match gateway.handles.accounting.has_room() {
-        Ok(true) => {}
-        Ok(false) => return Err(no_room()),
-        Err(Contained(_)) => return Err(ledger_restarted()),
-    }
+    has_room(worker)?;
     if record.arrival.route == Route::CountTokens {
         open(worker, record)?;
         return Ok(Pass::Free);
@@ -88,8 +84,17 @@ pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target)
     }
 }
 
+/// Whether the ledger can take one more.
+pub(super) fn has_room(worker: &Worker) -> Result<(), Fault> {
+    match worker.gateway.handles.accounting.has_room() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(no_room()),
+        Err(Contained(_)) => Err(ledger_restarted()),
+    }
+}
+
 /// Notes in the ledger that the request goes upstream, and sets room aside for its row.
-fn open(worker: &Worker, record: &Record) -> Result<(), Fault> {
+pub(super) fn open(worker: &Worker, record: &Record) -> Result<(), Fault> {
     match worker.gateway.handles.accounting.open(&interrupted(record)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_full)) => Err(no_room()),
@@ -134,12 +139,12 @@ async fn wait(
 }
 
 /// When the gateway itself gives up.
-fn limit(worker: &Worker, record: &Record) -> Moment {
+pub(super) fn limit(worker: &Worker, record: &Record) -> Moment {
     record.arrival.at + worker.gateway.settings.admission_timeout
 }
 
 /// Whether the client's own deadline is the earlier one.
-fn is_clients(worker: &Worker, record: &Record, target: &Target) -> bool {
+pub(super) fn is_clients(worker: &Worker, record: &Record, target: &Target) -> bool {
     target.by.is_some_and(|by| by <= limit(worker, record))
 }
 

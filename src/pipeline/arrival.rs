@@ -19,7 +19,7 @@ use uuid::Uuid;
 const ID_MAX: usize = 128;
 
 /// When and how a request came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arrival {
     pub at: Moment,
     /// The same as Unix time.

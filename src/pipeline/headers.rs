@@ -152,7 +152,7 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     if let Some(bound) = record.max_output {
         headers.insert(X_OBLETH_MAX_TOKENS, HeaderValue::from(bound));
     }
-    headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
+    headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(record.cache.as_str()));
     time(&record.timing, record.now(), headers);
 }
 
@@ -164,12 +164,12 @@ pub(super) fn time(timing: &Timing, now: Moment, headers: &mut HeaderMap) {
 }
 
 /// The head of a stream that leaves while its request is in the queue: what is known by then.
-pub(super) fn decorate_early(request_id: &str, headers: &mut HeaderMap) {
+pub(super) fn decorate_early(request_id: &str, cache: CacheState, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, value);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_OBLETH_ADMISSION, HeaderValue::from_static(Admission::Queued.as_str()));
-    headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(CacheState::Off.as_str()));
+    headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(cache.as_str()));
 }

@@ -8,7 +8,7 @@ use super::forward::Answer;
 use super::headers::{client_headers, decorate};
 use super::record::Record;
 use super::settle::Ending;
-use super::stream::{Flow, Metered};
+use super::stream::{Asked, Flow, Metered};
 use super::timing::Stage;
 use crate::error::{Code, Fault};
 use crate::upstream::{Body, truncated};
@@ -43,7 +43,7 @@ impl Head {
         self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    fn is_event_stream(&self) -> bool {
+    pub fn is_event_stream(&self) -> bool {
         let kind = self.content_type().split(';').next().unwrap_or_default();
         kind.trim().eq_ignore_ascii_case("text/event-stream")
     }
@@ -60,10 +60,38 @@ impl Head {
     }
 }
 
+/// What the upstream says, as far as the head of an answer needs it.
+pub(super) enum Read {
+    /// All of it is here, and settled.
+    Whole { record: Record, head: Head, told: (StatusCode, Code), body: Bytes },
+    /// It leaves as it comes.
+    Flow { head: Head, metered: Box<Metered> },
+    /// It is no answer.
+    Refused(Record, Fault),
+}
+
 /// Answers the client with what the upstream says.
-pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
+pub(super) async fn meter(record: Record, answer: Answer) -> HttpResponse {
+    let asked = if answer.asked_for_usage { Asked::ByAll } else { Asked::ByNone };
+    match read(record, answer, asked).await {
+        Read::Whole { record, told: (status, code), body, .. } if record.head_is_out() => {
+            HttpResponse::Ok().body(told(&record.arrival, status, code, &body))
+        }
+        Read::Whole { record, head, told: (status, _), body } => {
+            begun(&record, &head, status).set_body(BoxBody::new(body))
+        }
+        Read::Flow { head, metered } => {
+            let answer = begun(metered.record(), &head, head.status);
+            answer.set_body(BoxBody::new(metered.leave()))
+        }
+        Read::Refused(record, fault) => record.refuse(&fault).await,
+    }
+}
+
+/// Reads the beginning of an answer, or all of one that is small. `asked`: who wants the usage of a stream.
+pub(super) async fn read(mut record: Record, answer: Answer, asked: Asked) -> Read {
     record.enter(Stage::Meter);
-    let Answer { mut response, asked_for_usage } = answer;
+    let Answer { mut response, .. } = answer;
     let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let head = Head {
         status: response.status(),
@@ -80,7 +108,7 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
         match collect(&mut record, &mut body, head.length, head.chunked, COLLECTED).await {
             Ok(Collected::Whole(whole)) => {
                 record.ready();
-                return whole_answer(record, &head, whole).await;
+                return whole_answer(record, head, whole).await;
             }
             Ok(Collected::Begun(_)) if record.head_is_out() => Err(no_stream()),
             Ok(Collected::Begun(first)) => Ok((Flow::Bytes, first)),
@@ -92,11 +120,10 @@ pub(super) async fn meter(mut record: Record, answer: Answer) -> HttpResponse {
     match outcome {
         Ok((flow, first)) => {
             record.ready();
-            let answer = begun(&record, &head, head.status);
-            let metered = Metered::new(record, flow, body, first, &head, asked_for_usage).leave();
-            answer.set_body(BoxBody::new(metered))
+            let metered = Box::new(Metered::new(record, flow, body, first, &head, asked));
+            Read::Flow { head, metered }
         }
-        Err(fault) => record.refuse(&fault).await,
+        Err(fault) => Read::Refused(record, fault),
     }
 }
 
@@ -112,38 +139,35 @@ async fn begin_stream(record: &mut Record, body: &mut Body) -> Result<Vec<Bytes>
 }
 
 /// An answer that is here as a whole.
-async fn whole_answer(mut record: Record, head: &Head, body: Bytes) -> HttpResponse {
+async fn whole_answer(mut record: Record, head: Head, body: Bytes) -> Read {
     let route = record.arrival.route;
     let mut status = head.status;
     if status.is_success() && is_json_route(route) && !head.is_encoded() && !is_json(&body) {
         let fault = Fault::new(Code::UpstreamError, "the upstream's answer is not JSON");
-        return record.refuse(&fault).await;
+        return Read::Refused(record, fault);
     }
     let mut code = Code::UpstreamError;
     if status.is_client_error() && names_missing_model(&body) {
         (status, code) = (StatusCode::NOT_FOUND, Code::ModelNotFound);
     }
     let bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    let usage = if status.is_success() { usage_of(&record, head, &body) } else { Usage::default() };
+    let usage = if status.is_success() { usage_of(&record, &head, &body) } else { Usage::default() };
     let mut ending = Ending::answered(status.as_u16(), usage, bytes_out);
     if !status.is_success() {
         ending = ending.because(status.as_u16(), code.name());
     }
     record.settled(&ending).await;
-    if record.head_is_out() {
-        return HttpResponse::Ok().body(told(&record, status, code, &body));
-    }
-    begun(&record, head, status).set_body(BoxBody::new(body))
+    Read::Whole { record, head, told: (status, code), body }
 }
 
 /// An answer that cannot follow a head that has left already.
-fn no_stream() -> Fault {
+pub(super) fn no_stream() -> Fault {
     Fault::new(Code::UpstreamError, "the upstream did not answer with a stream")
 }
 
 /// An upstream's error as the last event of a stream whose head has left already.
-fn told(record: &Record, status: StatusCode, code: Code, body: &[u8]) -> Bytes {
-    let Arrival { route, request_id, .. } = &record.arrival;
+pub(super) fn told(arrival: &Arrival, status: StatusCode, code: Code, body: &[u8]) -> Bytes {
+    let Arrival { route, request_id, .. } = arrival;
     let silent = format!("the upstream answered {}", status.as_u16());
     Told::of(body).failure((&silent, code.name()), request_id).event(*route, Position::default())
 }

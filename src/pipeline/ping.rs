@@ -10,6 +10,7 @@ use super::timing::Timing;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
+use obleth_core::ledger::CacheState;
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
@@ -41,17 +42,30 @@ pub(super) struct Early {
     request_id: Arc<str>,
     /// What is known of its times as it enters the queue.
     timing: Rc<Cell<Option<Timing>>>,
+    /// What the response cache will do for it, as far as that is known by then.
+    cache: Rc<Cell<CacheState>>,
 }
 
 impl Early {
     /// For a request that is sent a comment `every` so often.
     pub fn new(every: Duration, request_id: Arc<str>) -> Self {
-        Self { place: Rc::new(Cell::new(Place::Kept)), every, request_id, timing: Rc::default() }
+        Self {
+            place: Rc::new(Cell::new(Place::Kept)),
+            every,
+            request_id,
+            timing: Rc::default(),
+            cache: Rc::default(),
+        }
     }
 
     /// Tells it how long the stages before the queue took.
     pub fn know(&self, timing: Timing) {
         self.timing.set(Some(timing));
+    }
+
+    /// Tells it what the response cache does.
+    pub fn expect(&self, cache: CacheState) {
+        self.cache.set(cache);
     }
 
     /// The request enters the queue, or is past it.
@@ -96,7 +110,7 @@ where
         every: early.every,
         due: Box::pin(sleep_until(Instant::now())),
     }));
-    decorate_early(&early.request_id, answer.headers_mut());
+    decorate_early(&early.request_id, early.cache.get(), answer.headers_mut());
     if let Some((timing, since)) = early.timing.get().and_then(|timing| Some((timing, timing.waits_since?))) {
         time(&timing, since, answer.headers_mut());
     }

@@ -15,10 +15,11 @@ use crate::wire::failure::Position;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use obleth_actors::accounting::Written;
+use obleth_actors::cache::Note;
 use obleth_actors::fairshare::story::Telling;
 use obleth_actors::guards::Seat;
 use obleth_core::ids::RowId;
-use obleth_core::ledger::Admission;
+use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
 use std::borrow::Cow;
@@ -57,6 +58,10 @@ pub(super) struct Record {
     pub estimated_tokens: u64,
     /// The highest output bound of one answer, where the gateway sets one.
     pub max_output: Option<u64>,
+    /// What the response cache does for it.
+    pub cache: CacheState,
+    /// Others wait for its answer, too: they hear how it ended.
+    pub note: Option<Note>,
     /// What a brownout did to it. Such an answer is not what was asked for: it is never kept.
     pub brownout: Option<Dimmed>,
     pub timing: Timing,
@@ -83,6 +88,8 @@ impl Record {
             story: None,
             estimated_tokens: 0,
             max_output: None,
+            cache: CacheState::Off,
+            note: None,
             brownout: None,
             target_pod: None,
             told: None,
@@ -139,13 +146,18 @@ impl Record {
         }
     }
 
-    /// Ends the record with an error of the gateway, and answers it.
-    pub async fn refuse(mut self, fault: &Fault) -> HttpResponse {
+    /// Ends the record with an error of the gateway.
+    pub async fn refused(&mut self, fault: &Fault) {
         if self.timing.sent.is_none() && !matches!(fault.code.status(), 400 | 413 | 499) {
             self.admission = Admission::Rejected;
         }
         let ending = Ending::fault(fault.code, self.timing.sent.is_some());
         self.settled(&ending).await;
+    }
+
+    /// The same, and answers it.
+    pub async fn refuse(mut self, fault: &Fault) -> HttpResponse {
+        self.refused(fault).await;
         if self.head_is_out() {
             let Arrival { route, request_id, .. } = &self.arrival;
             return HttpResponse::Ok().body(shown(fault).event(*route, Position::default(), request_id));
@@ -158,7 +170,7 @@ impl Record {
 
 /// A body that broke off is, as far as can be known here, a client that left; but where the chunks of one that
 /// did not leave make no sense, it is told so: 499 is for the ledger only.
-fn shown(fault: &Fault) -> Cow<'_, Fault> {
+pub(super) fn shown(fault: &Fault) -> Cow<'_, Fault> {
     if fault.code != Code::ClientLeft {
         return Cow::Borrowed(fault);
     }

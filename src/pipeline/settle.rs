@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::metrics::Observed;
 use crate::traces::Ended;
 use obleth_actors::accounting::Written;
+use obleth_actors::cache::Outcome;
 use obleth_actors::fairshare::story::End;
 use obleth_core::fair_queue::Spent;
 use obleth_core::ledger::{CacheState, Cost, LedgerRow, Usage, UsageSource};
@@ -69,9 +70,34 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Tells those who wait for the same answer how it ended. Where its own client has left them to it, its row says
+/// so, with what the answer took.
+fn as_shared(record: &Record, ending: Ending) -> Ending {
+    let Some(note) = &record.note else { return ending };
+    let Ending { status, error_code, usage, .. } = ending;
+    note.settled(Outcome { status, error_code, usage });
+    if note.leader_left() && status < 400 {
+        return ending.because(Code::ClientLeft.status(), Code::ClientLeft.name());
+    }
+    ending
+}
+
+/// What the response cache did, by model.
+fn count_cache(record: &Record, row: &LedgerRow) {
+    let Some(asked) = record.asked.as_ref().filter(|_| row.cache != CacheState::Off) else { return };
+    let saved =
+        row.cache.is_free().then(|| (row.usage.total(), Cost::of(&asked.model.price, &row.usage).total()));
+    record.worker.metrics.cache_lookup(row.cache.as_str());
+    if let Some((tokens, _)) = saved {
+        record.worker.metrics.tokens_saved(tokens);
+    }
+    record.worker.gateway.handles.cache.count(asked.model.id, row.cache, saved);
+}
+
 /// Settles `record`. `Some`: the end of the answer is to wait for it.
 pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     record.enter(Stage::Settle);
+    let ending = &as_shared(record, *ending);
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
     }
@@ -88,6 +114,7 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     let now = record.now();
     let total = now.since(record.arrival.at);
     let row = Arc::new(row(record, ending, total));
+    count_cache(record, &row);
     record.worker.metrics.observe(&Observed {
         row: &row,
         at: now,
@@ -154,10 +181,13 @@ fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
         admission: record.admission,
         status: ending.status,
         error_code: ending.error_code,
-        cache: CacheState::Off,
+        cache: record.cache,
         estimated_tokens: record.estimated_tokens,
         usage,
-        cost: asked.map(|asked| Cost::of(&asked.model.price, &usage)).unwrap_or_default(),
+        cost: asked
+            .filter(|_| !record.cache.is_free())
+            .map(|asked| Cost::of(&asked.model.price, &usage))
+            .unwrap_or_default(),
         queue_ms: millis(record.timing.queued),
         ttft_ms: record.timing.first_byte.map(|at| millis(at.since(record.arrival.at))),
         total_ms: millis(total),

@@ -43,6 +43,17 @@ pub(super) enum Flow {
     Bytes,
 }
 
+/// Who wants the chunk of a stream that brings nothing but the usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The client: it passes.
+    ByAll,
+    /// Nobody: it is dropped.
+    ByNone,
+    /// Some of several clients: it passes apart, and each is told of a failure by itself.
+    BySome,
+}
+
 /// Why the body ends without its end: the client sees the connection break.
 #[derive(Debug)]
 pub(super) struct Broken;
@@ -70,8 +81,8 @@ pub(super) struct Metered {
     record: Record,
     body: Body,
     passing: Passing,
-    /// Pieces that may leave.
-    out: VecDeque<Bytes>,
+    /// Pieces that may leave, and whether one brings nothing but the usage.
+    out: VecDeque<(Bytes, bool)>,
     /// Empty between two calls: its room is used again.
     pieces: Vec<Bytes>,
     /// The end has passed: whatever the upstream does now, the answer is whole.
@@ -85,21 +96,16 @@ pub(super) struct Metered {
     tick: Pin<Box<Sleep>>,
     /// Output tokens the scheduler knows of.
     reported: u64,
+    /// Why it ended early: for those who each tell their own client.
+    failure: Option<(Fault, Position)>,
     /// What is in `out` waits for the disk to have the row (`OBLETH_LEDGER_SYNC=always`).
     held: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Metered {
-    pub fn new(
-        record: Record,
-        flow: Flow,
-        body: Body,
-        first: Vec<Bytes>,
-        head: &Head,
-        asked_for_usage: bool,
-    ) -> Self {
+    pub fn new(record: Record, flow: Flow, body: Body, first: Vec<Bytes>, head: &Head, asked: Asked) -> Self {
         let now = Instant::now();
-        let passing = Passing::new(&record, flow, head, asked_for_usage);
+        let passing = Passing::new(&record, flow, head, asked);
         let mut metered = Self {
             record,
             body,
@@ -113,14 +119,30 @@ impl Metered {
             silent_since: None,
             tick: Box::pin(sleep_until(now + TICK)),
             reported: 0,
+            failure: None,
             held: None,
         };
         first.into_iter().for_each(|chunk| metered.take(chunk));
         metered
     }
 
+    /// Whether the answer is settled: what still comes is its end.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The request it answers.
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Why it ended early, where each client is told by itself.
+    pub const fn take_failure(&mut self) -> Option<(Fault, Position)> {
+        self.failure.take()
+    }
+
     /// The head goes to the server.
-    pub fn leave(mut self) -> Self {
+    pub fn leave(mut self: Box<Self>) -> Box<Self> {
         self.record.timing.answered = Some(self.record.now());
         self.record.told = Some(self.passing.status.as_u16());
         self
@@ -134,7 +156,7 @@ impl Metered {
             Flow::Events => self.take_events(chunk),
             Flow::Bytes => {
                 self.passing.keep_tail(&chunk);
-                self.out.push_back(chunk);
+                self.out.push_back((chunk, false));
                 if self.length.is_some_and(|length| self.passing.bytes_in >= length) {
                     self.settle_whole();
                 }
@@ -145,17 +167,22 @@ impl Metered {
     fn take_events(&mut self, chunk: Bytes) {
         let mut terminal = false;
         let mut pieces = std::mem::take(&mut self.pieces);
-        let Passing { splitter, meter, asked_for_usage, failed, .. } = &mut self.passing;
+        let Passing { splitter, meter, asked, failed, .. } = &mut self.passing;
         splitter.feed(chunk, &mut pieces, &mut |event| {
             let note = meter.event(event);
             terminal |= note.terminal;
             if let Some(fault) = note.failed {
                 *failed = Some(fault.status.unwrap_or(502));
             }
-            if note.usage_only && !*asked_for_usage { Verdict::Drop } else { Verdict::Pass }
+            match (note.usage_only, *asked) {
+                (true, Asked::ByNone) => Verdict::Drop,
+                (true, Asked::BySome) => Verdict::Apart,
+                _ => Verdict::Pass,
+            }
         });
         // What is in `out` leaves only after this call, so after the row is written down.
-        self.out.extend(pieces.drain(..));
+        let apart = splitter.take_apart();
+        self.out.extend(pieces.drain(..).enumerate().map(|(at, piece)| (piece, apart.contains(&at))));
         self.pieces = pieces;
         if terminal {
             self.settle_whole();
@@ -192,7 +219,7 @@ impl Metered {
             (Flow::Bytes, None) => !(by_close && self.chunked),
         };
         if complete || self.whole {
-            self.out.extend(rest);
+            self.out.extend(rest.into_iter().map(|piece| (piece, false)));
             self.settle_whole();
             self.state = State::Ended;
         } else {
@@ -209,15 +236,20 @@ impl Metered {
         self.settle(Some(fault.code));
         if self.passing.flow == Flow::Bytes {
             self.state = State::Broken;
+            self.failure = Some((fault.clone(), Position::default()));
             return;
         }
         let position = Position {
             mid_event: self.passing.splitter.is_mid_event(),
             sequence: self.passing.meter.next_sequence(),
         };
-        let arrival = &self.record.arrival;
-        self.out.push_back(fault.event(arrival.route, position, &arrival.request_id));
         self.state = State::Ended;
+        if self.passing.asked == Asked::BySome {
+            self.failure = Some((fault.clone(), position));
+            return;
+        }
+        let arrival = &self.record.arrival;
+        self.out.push_back((fault.event(arrival.route, position, &arrival.request_id), false));
     }
 
     /// Settles a whole answer.
@@ -233,7 +265,7 @@ impl Metered {
     fn settle(&mut self, code: Option<Code>) {
         let usage = self.passing.usage(&self.record);
         let status = self.passing.failed.unwrap_or(self.passing.status.as_u16());
-        let waiting: usize = self.out.iter().map(Bytes::len).sum();
+        let waiting: usize = self.out.iter().map(|(piece, _)| piece.len()).sum();
         let bytes_out = self.passing.bytes_out + u64::try_from(waiting).unwrap_or(0);
         let mut ending = Ending::answered(status, usage, bytes_out);
         if self.passing.failed.is_some() || !self.passing.status.is_success() {
@@ -294,18 +326,26 @@ impl MessageBody for Metered {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let this = self.get_mut();
+        let piece = ready!(self.get_mut().poll_piece(cx));
+        Poll::Ready(piece.map(|piece| piece.map(|(bytes, _)| bytes)))
+    }
+}
+
+impl Metered {
+    /// The next piece, and whether it brings nothing but the usage.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Bytes, bool), Broken>>> {
+        let this = self;
         loop {
             if let Some(held) = &mut this.held {
                 ready!(held.as_mut().poll(cx));
                 this.held = None;
             }
-            if let Some(piece) = this.out.pop_front() {
+            if let Some((piece, usage_only)) = this.out.pop_front() {
                 if piece.is_empty() {
                     continue;
                 }
                 this.passing.bytes_out += u64::try_from(piece.len()).unwrap_or(0);
-                return Poll::Ready(Some(Ok(piece)));
+                return Poll::Ready(Some(Ok((piece, usage_only))));
             }
             match this.state {
                 State::Ended => return Poll::Ready(None),

@@ -10,6 +10,7 @@ use super::weight::Weight;
 use bytes::Bytes;
 use header::{boundary, disposition, is_identity, is_token};
 use memchr::memmem;
+use obleth_core::response_cache::Parts as Digest;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -54,7 +55,30 @@ pub struct Form {
 struct Part<'a> {
     name: Cow<'a, str>,
     is_file: bool,
+    /// Its header lines.
+    head: Range<usize>,
     value: Range<usize>,
+}
+
+/// A digest of a form by its parts, whatever its boundary: parts of different names in any order, those of one
+/// name in theirs. What cannot change an answer, or counts by itself, is left out. `None`: it is malformed.
+pub fn canonical(content_type: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let delimiter = format!("\r\n--{}", boundary(content_type)?);
+    let mut parts = Parts::new(body, delimiter.as_bytes()).ok()?;
+    let mut counting = Vec::new();
+    while let Some(part) = parts.next().ok()? {
+        if part.is_file || !matches!(&*part.name, "model" | "stream" | "user") {
+            counting.push(part);
+        }
+    }
+    counting.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut digest = Digest::new(b"form");
+    digest.count(counting.len());
+    for part in counting {
+        digest.push(body.get(part.head)?);
+        digest.push(body.get(part.value)?);
+    }
+    Some(digest.digest().to_vec())
 }
 
 impl Form {
@@ -189,10 +213,11 @@ impl<'a> Parts<'a> {
             return if blank { Ok(None) } else { Err(FormFault::Trailing) };
         }
         self.end_line()?;
+        let head = self.at;
         let (name, is_file) = self.headers()?;
         let start = self.at;
         let end = self.find_delimiter().ok_or(FormFault::Unterminated)?;
-        Ok(Some(Part { name, is_file, value: start..end }))
+        Ok(Some(Part { name, is_file, head: head..start, value: start..end }))
     }
 
     /// Takes the padding and line end after a delimiter.

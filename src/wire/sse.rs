@@ -32,6 +32,8 @@ pub enum Verdict {
     Pass,
     /// Do not forward it.
     Drop,
+    /// Forward it as a piece of its own: see [`Splitter::take_apart`].
+    Apart,
     /// Keep it, and all that follows it, until [`Splitter::release`].
     Hold,
 }
@@ -78,6 +80,8 @@ pub struct Splitter {
     started: bool,
     /// All that follows a held event, and the event.
     held: Option<Vec<Bytes>>,
+    /// Which of the pieces that left are events of their own.
+    apart: Vec<usize>,
 }
 
 impl Splitter {
@@ -121,6 +125,11 @@ impl Splitter {
     /// Appends what a held event kept back to `out`; what follows passes again.
     pub fn release(&mut self, out: &mut Vec<Bytes>) {
         out.extend(self.held.take().into_iter().flatten());
+    }
+
+    /// Which of the pieces in `out` of the last feed are events that were to leave on their own.
+    pub fn take_apart(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.apart)
     }
 
     /// Bytes kept back by a held event.
@@ -200,6 +209,10 @@ impl Splitter {
             }
             match verdict {
                 Verdict::Pass => {}
+                Verdict::Apart => {
+                    self.apart.push(run.out.len());
+                    self.flush(run, part.end);
+                }
                 Verdict::Drop => run.start = part.end,
                 Verdict::Hold => self.hold(),
             }
@@ -211,6 +224,9 @@ impl Splitter {
         let verdict = show(&Event::parse(&whole, first, true), on_event);
         if verdict == Verdict::Hold {
             self.hold();
+        }
+        if verdict == Verdict::Apart {
+            self.apart.push(run.out.len());
         }
         if verdict != Verdict::Drop {
             self.push(whole, run.out);

@@ -1,6 +1,6 @@
 //! What is known of the bytes of an answer that leaves as it comes.
 
-use super::Flow;
+use super::{Asked, Flow};
 use crate::pipeline::meter::{Head, counted, estimated};
 use crate::pipeline::record::Record;
 use crate::wire::StreamMeter;
@@ -19,7 +19,7 @@ pub(super) struct Passing {
     pub meter: StreamMeter,
     /// The last bytes of a body that is not events.
     tail: Vec<u8>,
-    pub asked_for_usage: bool,
+    pub asked: Asked,
     /// Compressed: nothing can be read.
     encoded: bool,
     /// What the head said.
@@ -32,13 +32,13 @@ pub(super) struct Passing {
 
 impl Passing {
     /// Nothing has passed yet.
-    pub fn new(record: &Record, flow: Flow, head: &Head, asked_for_usage: bool) -> Self {
+    pub fn new(record: &Record, flow: Flow, head: &Head, asked: Asked) -> Self {
         Self {
             flow,
             splitter: Splitter::new(),
             meter: StreamMeter::new(record.arrival.route),
             tail: Vec::new(),
-            asked_for_usage,
+            asked,
             encoded: head.is_encoded(),
             status: head.status,
             failed: None,

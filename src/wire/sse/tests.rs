@@ -78,6 +78,32 @@ fn a_dropped_event_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_event_apart_is_a_piece_of_its_own() {
+    let apart = |event: &Event<'_>| if &*event.data == b"b" { Verdict::Apart } else { Verdict::Pass };
+    for line_end in ["\n", "\r\n", "\r"] {
+        let stream = "data: a\n\ndata: b\n\ndata: c\n\n".replace('\n', line_end);
+        for cut in 0..stream.len() {
+            let (left, right) = stream.as_bytes().split_at(cut);
+            let (mut splitter, mut all, mut rest) = (Splitter::new(), Vec::new(), Vec::new());
+            for chunk in [left, right] {
+                let mut out = Vec::new();
+                splitter.feed(Bytes::copy_from_slice(chunk), &mut out, &mut { apart });
+                let marked = splitter.take_apart();
+                all.extend(out.iter().cloned());
+                let kept = out.into_iter().enumerate().filter(|(at, _)| !marked.contains(at));
+                rest.extend(kept.map(|(_, piece)| piece));
+            }
+            assert_eq!(all.concat(), stream.as_bytes(), "{line_end:?} {cut}");
+            // The LF of a CR LF that was torn apart is an empty line, which no reader sees.
+            let expected = "data: a\n\ndata: c\n\n".replace('\n', line_end);
+            let rest = String::from_utf8(rest.concat()).unwrap();
+            let torn = expected.replace("data: c", "\ndata: c");
+            assert!(rest == expected || (line_end == "\r\n" && rest == torn), "{line_end:?} {cut} {rest:?}");
+        }
+    }
+}
+
+#[test]
 fn a_held_event_keeps_all_that_follows_until_released() {
     let (mut splitter, mut out) = (Splitter::new(), Vec::new());
     let mut hold = |event: &Event<'_>| if &*event.data == b"b" { Verdict::Hold } else { Verdict::Pass };

@@ -50,9 +50,6 @@ pub enum CacheState {
 }
 
 impl CacheState {
-    /// What a look into the cache can come to.
-    pub const LOOKUPS: [Self; 4] = [Self::Hit, Self::Miss, Self::Coalesced, Self::Bypass];
-
     /// The word in the ledger and the header.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ impl fmt::Debug for Mark {
 }
 
 /// What makes an upstream another one. It holds secrets: it is never printed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct MarkOf<'a> {
     pub base: Option<&'a str>,
     pub upstream_model: &'a str,
