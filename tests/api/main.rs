@@ -15,6 +15,8 @@ mod audio;
 mod bad_input;
 mod bad_wire;
 mod brownout;
+mod cache;
+mod cache_flights;
 mod capacity;
 mod chat;
 mod come_again;
