@@ -7,6 +7,8 @@
 # What the queue costs is measured on a second gateway with 8 slots, in front of a mock that takes 1 ms: with 8
 # connections nobody waits, with 64 all do but 8. Upstream runs the same at both, so the difference is the queue.
 #
+# What a kept answer of the response cache costs is measured on a cached model of the first gateway, in the same rounds.
+#
 # Prints one table; exits 1 when a limit does not hold. About three minutes after the build.
 #
 #   OBLETH_BIN=path            the binary to measure (default: cargo build --release)
@@ -23,6 +25,8 @@ stream_tokens=47
 slots=8 queued_connections=64 service_ms=1 queue_seconds=3
 # obleth over nginx; RSS: MiB; the queue: with it over without it.
 limit_cpu=3.5 limit_latency=5 limit_stream=1.5 limit_rss=60 limit_queue=1.6
+# A kept answer: CPU over that of a proxied request, p50 over nginx proxying.
+limit_hit_cpu=0.6 limit_hit_latency=1
 
 main() {
   local tool
@@ -100,6 +104,7 @@ start_obleth() {
 register() {
   local tenant
   admin /models '{"model_name":"bench"}' >/dev/null
+  admin /models '{"model_name":"kept","upstream_model":"bench","cache_enabled":true,"cache_ttl_secs":3600}' >/dev/null
   tenant=$(admin /tenants '{"name":"bench"}' | json 'd["id"]')
   key=$(admin "/tenants/$tenant/keys" '{"name":"bench"}' | json 'd["secret"]')
 }
@@ -113,6 +118,7 @@ admin() {
 write_requests() {
   local prompt='"messages":[{"role":"user","content":"Say something short about fair queues."}]'
   request_file "$work_dir/$1-json.lua" "{\"model\":\"bench\",\"max_tokens\":8,$prompt}"
+  request_file "$work_dir/$1-kept.lua" "{\"model\":\"kept\",\"max_tokens\":8,$prompt}"
   request_file "$work_dir/$1-stream.lua" "{\"model\":\"bench\",\"stream\":true,\"max_tokens\":$stream_tokens,$prompt}"
 }
 
@@ -184,6 +190,13 @@ latency_run() {
   record p50 "$1" "$((p50 * 100))"
 }
 
+# hit_run: the CPU time per kept answer, and its p50 at one connection.
+hit_run() {
+  cpu_run hit obleth "$obleth_pid" "$proxy_port" plain-kept "$json_connections" "$json_seconds"
+  load "$proxy_port" plain-kept 1 "$single_seconds"
+  record hit_p50 obleth "$((p50 * 100))"
+}
+
 # record METRIC TARGET HUNDREDTHS
 record() {
   echo "$1 $2 $3" >>"$results"
@@ -206,11 +219,13 @@ measure() {
   for port in "$mock_port" "$nginx_json_port" "$proxy_port"; do
     load "$port" plain-json "$json_connections" 1
   done
+  load "$proxy_port" plain-kept "$json_connections" 1
   load "$queueing_port" queueing-json "$queued_connections" 1
   for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2
     cpu_run cpu nginx "$nginx_pid" "$nginx_json_port" plain-json "$json_connections" "$json_seconds"
     cpu_run cpu obleth "$obleth_pid" "$proxy_port" plain-json "$json_connections" "$json_seconds"
+    hit_run
     latency_run direct "$mock_port"
     latency_run nginx "$nginx_json_port"
     latency_run obleth "$proxy_port"
@@ -222,7 +237,8 @@ measure() {
 }
 
 report() {
-  python3 - "$results" "$limit_cpu" "$limit_latency" "$limit_stream" "$limit_rss" "$limit_queue" <<'PY'
+  python3 - "$results" "$limit_cpu" "$limit_latency" "$limit_stream" "$limit_rss" "$limit_queue" "$limit_hit_cpu" \
+    "$limit_hit_latency" <<'PY'
 import collections, statistics, sys
 
 values = collections.defaultdict(list)
@@ -230,7 +246,8 @@ for line in open(sys.argv[1]):
     metric, target, value = line.split()
     values[metric, target].append(int(value) / 100)
 median = {name: statistics.median(list_) for name, list_ in values.items()}
-limit_cpu, limit_latency, limit_stream, limit_rss, limit_queue = map(float, sys.argv[2:])
+limits = map(float, sys.argv[2:])
+limit_cpu, limit_latency, limit_stream, limit_rss, limit_queue, limit_hit_cpu, limit_hit_latency = limits
 direct = median["p50", "direct"]
 # Below a microsecond the clock says nothing.
 added = {target: max(median["p50", target] - direct, 1.0) for target in ("nginx", "obleth")}
@@ -262,6 +279,11 @@ row("RSS after the run, MiB", None, None, median["rss", "obleth"], limit_rss, " 
 print()
 head("", "no queue", "queue")
 row("CPU per request, 8 slots, µs", None, median["queue", "none"], median["queue", "used"], limit_queue)
+print()
+head("", "proxied", "kept")
+row("CPU per kept answer, µs", None, median["cpu", "obleth"], median["hit", "obleth"], limit_hit_cpu)
+head("", "nginx", "kept")
+row("p50 at one connection, µs", None, median["p50", "nginx"], median["hit_p50", "obleth"], limit_hit_latency)
 for line in broken:
     print(f"limit broken: {line}")
 sys.exit(1 if broken else 0)
