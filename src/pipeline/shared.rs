@@ -92,8 +92,8 @@ async fn follow(
         }
         Ok(Some(Told::Sent)) => {
             check_again(worker, record, target)?;
-            open(worker, record)?;
             record.cache = CacheState::Coalesced;
+            open(worker, record)?;
             Ok(Followed::Reads(follower.reader()))
         }
         Ok(None) => Ok(Followed::Again),
