@@ -72,7 +72,7 @@ pub(super) enum Read {
 
 /// Answers the client with what the upstream says.
 pub(super) async fn meter(record: Record, answer: Answer) -> HttpResponse {
-    let asked = if answer.asked_for_usage { Asked::ByAll } else { Asked::ByNone };
+    let asked = if answer.asked_for_usage { Asked::Yes } else { Asked::No };
     match read(record, answer, asked).await {
         Read::Whole { record, told: (status, code), body, .. } if record.head_is_out() => {
             HttpResponse::Ok().body(told(&record.arrival, status, code, &body))

@@ -47,11 +47,11 @@ pub(super) enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// The client: it passes.
-    ByAll,
+    Yes,
     /// Nobody: it is dropped.
-    ByNone,
+    No,
     /// Some of several clients: it passes apart, and each is told of a failure by itself.
-    BySome,
+    Partly,
 }
 
 /// Why the body ends without its end: the client sees the connection break.
@@ -175,8 +175,8 @@ impl Metered {
                 *failed = Some(fault.status.unwrap_or(502));
             }
             match (note.usage_only, *asked) {
-                (true, Asked::ByNone) => Verdict::Drop,
-                (true, Asked::BySome) => Verdict::Apart,
+                (true, Asked::No) => Verdict::Drop,
+                (true, Asked::Partly) => Verdict::Apart,
                 _ => Verdict::Pass,
             }
         });
@@ -244,7 +244,7 @@ impl Metered {
             sequence: self.passing.meter.next_sequence(),
         };
         self.state = State::Ended;
-        if self.passing.asked == Asked::BySome {
+        if self.passing.asked == Asked::Partly {
             self.failure = Some((fault.clone(), position));
             return;
         }

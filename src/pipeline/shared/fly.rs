@@ -58,7 +58,7 @@ async fn call(mut record: Record, course: Course, flight: &Flight) -> Option<Fai
         Err(fault) => return refused(record, &fault, &dressing).await,
     };
     let route = record.arrival.route;
-    match meter::read(record, answer, Asked::BySome).await {
+    match meter::read(record, answer, Asked::Partly).await {
         Read::Refused(record, fault) => refused(record, &fault, &dressing).await,
         Read::Whole { record, head, told: (status, _), body } => {
             dress(&record, &dressing);
