@@ -191,6 +191,17 @@ impl Fairshare {
         self.desk.board.levels()
     }
 
+    /// Output tokens to expect of a request, all answers together.
+    pub fn expected_output(
+        &self,
+        tenant: TenantId,
+        model: ModelId,
+        max_output: Option<u64>,
+        answers: u32,
+    ) -> u64 {
+        self.desk.expected_output(tenant, model, max_output, answers)
+    }
+
     /// Begins to tell of a request.
     pub fn tell(&self, about: About) -> Telling {
         self.trail.begin(about)

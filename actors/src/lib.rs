@@ -5,6 +5,7 @@
 
 pub mod accounting;
 pub mod admin;
+pub mod budget;
 pub mod cache;
 pub mod cell;
 pub mod clock;

@@ -7,6 +7,7 @@
 use crate::brownout::Policy;
 use crate::ids::{GroupId, KeyId, ModelId, TenantId};
 use crate::response_cache::Mark;
+use crate::token_budget::Limits;
 use crate::units::{CostFactor, Price, Share};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -80,6 +81,8 @@ pub struct Tenant {
     pub allowed_models: Option<BTreeSet<Arc<str>>>,
     /// What may happen to its requests under pressure; `None` = nothing.
     pub brownout: Option<Policy>,
+    /// Limits a minute and budgets.
+    pub limits: Limits,
 }
 
 /// An API key, as far as the data plane needs it.
@@ -96,6 +99,8 @@ pub struct Key {
     /// `None` = what the tenant allows.
     pub allowed_models: Option<BTreeSet<Arc<str>>>,
     pub max_in_flight: Option<u32>,
+    /// Limits a minute and budgets of its own, besides those of the tenant.
+    pub limits: Limits,
 }
 
 /// A group of tenants.

@@ -2,7 +2,7 @@
 
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
-use super::limits::{BudgetSpec, check_budgets, check_limits, name_set};
+use super::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set};
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, tenants, to_json, to_json_opt};
 use crate::clock::unix_micros;
 use crate::fairshare::Change;
@@ -206,6 +206,11 @@ pub(super) fn snapshot(row: &KeyRow) -> Result<Key, AdminError> {
         expires_at: row.expires_at,
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
         max_in_flight: row.max_in_flight.and_then(|count| u32::try_from(count).ok()),
+        limits: limits_of(
+            row.tokens_per_minute,
+            row.requests_per_minute,
+            &from_json::<Vec<BudgetSpec>>(&row.budgets)?,
+        ),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::fields::{FieldError, UsdField, check_names, check_range};
 use super::models::yes;
 use obleth_core::brownout::Step;
+use obleth_core::token_budget::{Limits, Period, PeriodBudget};
 use obleth_core::units::Usd;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -12,15 +13,6 @@ use std::sync::Arc;
 const LIST_MAX: usize = 1024;
 /// Highest limit of tokens or requests.
 const COUNT_MAX: i64 = 1_000_000_000_000;
-
-/// The period of a budget, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Period {
-    Day,
-    Month,
-    Total,
-}
 
 /// One period budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +91,26 @@ pub fn check_limits(
     check_range("max_in_flight", max_in_flight, 1..=1_000_000)?;
     check_names("allowed_models", allowed_models.unwrap_or_default(), LIST_MAX)?;
     check_names("allowed_tools", allowed_tools.unwrap_or_default(), LIST_MAX)
+}
+
+/// Limits a minute and budgets as the data plane uses them.
+pub fn limits_of(
+    tokens_per_minute: Option<i64>,
+    requests_per_minute: Option<i64>,
+    budgets: &[BudgetSpec],
+) -> Limits {
+    let count = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+    let budget = |spec: &BudgetSpec| PeriodBudget {
+        period: spec.period,
+        max_tokens: count(spec.max_tokens),
+        max_cost: spec.max_cost_usd.and_then(|cost| u128::try_from(cost.0.pico()).ok()),
+        hard: spec.hard,
+    };
+    Limits {
+        tokens_per_minute: count(tokens_per_minute),
+        requests_per_minute: count(requests_per_minute),
+        budgets: budgets.iter().map(budget).collect(),
+    }
 }
 
 /// An allow list as the data plane uses it.

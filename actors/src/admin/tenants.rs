@@ -3,7 +3,9 @@
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
 use super::groups::{self, DEFAULT, default_share, share_of, weight_of};
-use super::limits::{BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, name_set};
+use super::limits::{
+    BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set,
+};
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
 use crate::fairshare::Change;
@@ -203,6 +205,11 @@ pub(super) fn snapshot(plans: &Plans, row: &TenantRow) -> Result<Tenant, AdminEr
         max_queued: number(row.max_queued),
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
         brownout: plans.brownout.policy(from_json_opt(row.brownout.as_deref())?.as_ref()),
+        limits: limits_of(
+            row.tokens_per_minute,
+            row.requests_per_minute,
+            &from_json::<Vec<BudgetSpec>>(&row.budgets)?,
+        ),
     })
 }
 

@@ -13,7 +13,7 @@ use obleth_core::brownout::Pool;
 use obleth_core::fair_queue::{
     Demand, Dump, Load, Loads, ModelRow, Picture, Position, Settings, Spent, Standing, TenantPlan, TicketId,
 };
-use obleth_core::ids::KeyId;
+use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::moment::Moment;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -271,6 +271,19 @@ impl Desk {
             whole = self.cell.with(|floor| floor.queue.copy_into(&mut picture, PIECE)).ok()?;
         }
         Some(picture)
+    }
+
+    /// Nothing, after a contained fault.
+    pub(super) fn expected_output(
+        &self,
+        tenant: TenantId,
+        model: ModelId,
+        max_output: Option<u64>,
+        answers: u32,
+    ) -> u64 {
+        let expected =
+            self.cell.with(|floor| floor.queue.expected_output(tenant, model, max_output, answers));
+        expected.unwrap_or(0)
     }
 
     pub(super) fn models(&self) -> Vec<ModelRow> {

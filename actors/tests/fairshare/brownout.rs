@@ -8,6 +8,7 @@ use obleth_core::brownout::{Policy, Pool, Step};
 use obleth_core::fair_queue::{Demand, ModelPlan, Refusal, TenantPlan};
 use obleth_core::ids::ModelId;
 use obleth_core::registry::{Registry, Tenant, TenantStatus};
+use obleth_core::token_budget::Limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -29,6 +30,7 @@ fn registry(policies: &[(u128, Option<Policy>)]) -> Arc<Registry> {
             max_queued: None,
             allowed_models: None,
             brownout: *brownout,
+            limits: Limits::default(),
         });
     }
     Arc::new(registry)

@@ -6,7 +6,7 @@ use super::plan::{Demand, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, TenantPl
 use super::planted::{Fault, planted};
 use super::state::{Cell, Group, KeyLine, Keyed, Lane, Model, Queued, Tenant, Ticket, Waiting};
 use super::{FairQueue, Place};
-use crate::ids::KeyId;
+use crate::ids::{KeyId, ModelId, TenantId};
 use crate::moment::Moment;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +68,22 @@ impl FairQueue {
     pub(super) fn forecast_of(&self, tenant: Place, model: Place, asked: &Asked) -> u64 {
         let own = self.tenants.at(tenant).and_then(|tenant| tenant.lane(model)?.average);
         self.settings.forecast(asked, own, self.models.at(model).and_then(|model| model.average))
+    }
+
+    /// Output tokens to expect of a request, all answers together, whether or not the queue has heard of the tenant
+    /// and the model.
+    pub fn expected_output(
+        &self,
+        tenant: TenantId,
+        model: ModelId,
+        max_output: Option<u64>,
+        answers: u32,
+    ) -> u64 {
+        let asked = Asked { prompt: 0, max_output, answers: answers.max(1) };
+        let place = self.models.place(&model);
+        let own = self.tenants.find(&tenant).and_then(|tenant| tenant.lane(place?)?.average);
+        let model = place.and_then(|place| self.models.at(place)?.average);
+        self.settings.forecast(&asked, own, model)
     }
 
     /// Whether a slot is free for this request: of the queue, the model, the tenant and the key.

@@ -11,6 +11,7 @@ fn key(id: u128, secret: &str) -> Key {
         expires_at: None,
         allowed_models: None,
         max_in_flight: None,
+        limits: Limits::default(),
     }
 }
 
@@ -67,6 +68,7 @@ fn a_brownout_policy_is_known_as_long_as_a_tenant_has_it() {
         max_queued: None,
         allowed_models: None,
         brownout,
+        limits: Limits::default(),
     };
     let mut registry = Registry::default();
     let known = |registry: &Registry| registry.policies().copied().collect::<BTreeSet<Policy>>();
