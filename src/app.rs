@@ -9,6 +9,7 @@ use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
 use obleth_actors::accounting::Accounting;
 use obleth_actors::admin::Admin;
+use obleth_actors::budget::Budget;
 use obleth_actors::cache::Cache;
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
@@ -26,6 +27,7 @@ pub struct Handles {
     pub accounting: Accounting,
     pub admin: Admin,
     pub cache: Cache,
+    pub budget: Budget,
 }
 
 /// Settings a request needs.

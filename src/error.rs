@@ -6,6 +6,8 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use bytes::Bytes;
+use obleth_core::token_budget::{Period, What};
+use obleth_core::units::Usd;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -48,9 +50,11 @@ macro_rules! codes {
 codes! {
     InvalidRequest = 400 "invalid_request" "invalid_request_error";
     ModelRequired = 400 "model_required" "invalid_request_error";
+    RequestExceedsLimit = 400 "request_exceeds_limit" "invalid_request_error";
     ContextLengthExceeded = 400 "context_length_exceeded" "invalid_request_error";
     InvalidApiKey = 401 "invalid_api_key" "authentication_error";
     Unauthorized = 401 "unauthorized" "authentication_error";
+    BudgetExhausted = 402 "budget_exhausted" "insufficient_quota";
     KeyDisabled = 403 "key_disabled" "permission_error";
     KeyExpired = 403 "key_expired" "permission_error";
     TenantSuspended = 403 "tenant_suspended" "permission_error";
@@ -62,6 +66,9 @@ codes! {
     Conflict = 409 "conflict" "invalid_request_error";
     StaleVersion = 409 "stale_version" "invalid_request_error";
     BodyTooLarge = 413 "body_too_large" "invalid_request_error";
+    TokensPerMinute = 429 "tokens_per_minute" "rate_limit_error";
+    RequestsPerMinute = 429 "requests_per_minute" "rate_limit_error";
+    BudgetReserved = 429 "budget_reserved" "rate_limit_error";
     TenantQueueFull = 429 "tenant_queue_full" "rate_limit_error";
     /// Ledger only.
     ClientLeft = 499 "client_left" "client_error";
@@ -90,6 +97,43 @@ pub struct Fault {
     /// The field at fault.
     pub param: Option<Cow<'static, str>>,
     pub retry_after: Option<Duration>,
+    /// The budget that is spent.
+    pub budget: Option<Box<SpentBudget>>,
+}
+
+/// What a 402 says of the budget that is spent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SpentBudget {
+    /// `tenant` or `key`.
+    pub scope: &'static str,
+    pub period: Period,
+    /// `tokens` or `usd`.
+    pub unit: &'static str,
+    pub limit: Quantity,
+    pub used: Quantity,
+    pub left: Quantity,
+    /// What the request reserves.
+    pub needed: Quantity,
+    /// RFC 3339; null: never.
+    pub resets_at: Option<String>,
+}
+
+/// Tokens as a number, or USD as a decimal string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Quantity {
+    Tokens(u64),
+    Usd(String),
+}
+
+impl Quantity {
+    /// So much of one unit.
+    pub fn of(what: What, amount: u128) -> Self {
+        match what {
+            What::Tokens => Self::Tokens(u64::try_from(amount).unwrap_or(u64::MAX)),
+            What::Money => Self::Usd(Usd::from_pico(i128::try_from(amount).unwrap_or(i128::MAX)).to_string()),
+        }
+    }
 }
 
 impl Fault {
@@ -97,7 +141,7 @@ impl Fault {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         // A 503 always says when to come back.
         let retry_after = (code.status() == 503).then_some(Duration::from_secs(1));
-        Self { code, message: message.into(), param: None, retry_after }
+        Self { code, message: message.into(), param: None, retry_after, budget: None }
     }
 
     /// Names the field at fault.
@@ -150,6 +194,7 @@ impl Fault {
             param: self.param.as_deref(),
             source: "gateway",
             request_id,
+            budget: self.budget.as_deref(),
         }
     }
 }
@@ -173,6 +218,8 @@ struct Detail<'a> {
     param: Option<&'a str>,
     source: &'a str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<&'a SpentBudget>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! HTTP handlers: parse, call, render.
 
 pub mod admin;
+pub mod budgets;
 pub mod data;
 pub mod health;
 pub mod limits;

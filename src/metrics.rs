@@ -266,8 +266,12 @@ impl Metrics {
             (obleth_actors::accounting::NAME, handles.accounting.restarts()),
             (obleth_actors::admin::NAME, handles.admin.restarts()),
             (obleth_actors::cache::NAME, handles.cache.restarts()),
+            (obleth_actors::budget::NAME, handles.budget.restarts()),
         ] {
             raise(&state.actor_restarts.with_label_values(&[actor]), restarts);
+        }
+        for (scope, period, count) in handles.budget.warnings() {
+            raise(&state.budget_warnings.with_label_values(&[scope.as_str(), period.as_str()]), count);
         }
         let waiting = handles.fairshare.mailbox_depth();
         state.mailbox_depth.with_label_values(&[obleth_actors::fairshare::NAME]).set(waiting.into());

@@ -1,5 +1,6 @@
 //! The way of a request on a model route, as a list of stages. Each takes the proof of the one before, so
-//! that none can be skipped: `Caller` → `Target` → `Looked` → `Pass` → `Answer` → the answer to the client.
+//! that none can be skipped: `Caller` → `Target` → `Looked` → `Reserved` → `Pass` → `Answer` → the answer to the
+//! client.
 
 use crate::app::Worker;
 use crate::error::Fault;
@@ -21,7 +22,9 @@ mod kept;
 mod lookup;
 mod meter;
 mod ping;
+mod rates;
 mod record;
+mod reserve;
 mod resolve;
 mod settle;
 mod shared;
@@ -84,7 +87,8 @@ async fn straight(
 
 /// The right to go upstream.
 async fn permit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
-    admit::admit(worker, record, target).await
+    let reserved = reserve::reserve(worker, record, target)?;
+    admit::admit(worker, record, target, reserved).await
 }
 
 async fn send(

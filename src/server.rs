@@ -14,6 +14,7 @@ use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
 use obleth_actors::accounting::{Accounting, JournalError, OpenJournal, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
+use obleth_actors::budget::Budget;
 use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
@@ -27,8 +28,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 mod listeners;
+mod prepare;
 mod shutdown;
 
+use prepare::{Prepared, keep_preparing, prepare};
 pub use shutdown::Patience;
 
 /// Admission requests that may be on their way to the scheduler.
@@ -139,8 +142,10 @@ impl Running {
         let (metrics_listener, metrics) = bind("OBLETH_METRICS_LISTEN", config.listen.metrics)?;
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
         let gateway = Arc::new(gateway(&config, &store, &arbiters, journal)?);
-        let away = prepare(&gateway, &store).await?;
-        if let Some(reason) = away.as_ref().filter(|_| !url.is_shared()) {
+        let prepared = prepare(&gateway, &store).await?;
+        if let Prepared::Away(reason) = &prepared
+            && !url.is_shared()
+        {
             // A server may come up later; a file that cannot be opened is a mistake.
             return Err(StartError::NoFile(url, reason.clone()));
         }
@@ -153,7 +158,7 @@ impl Running {
         servers.into_iter().for_each(|server| {
             actix_rt::spawn(server);
         });
-        if away.is_some() {
+        if prepared != Prepared::Ready {
             actix_rt::spawn(keep_preparing(Arc::clone(&gateway), store.clone()));
         }
         if url.is_shared() {
@@ -212,9 +217,10 @@ fn gateway(
             health,
         },
     );
+    let budget = Budget::start(others, clock, admin.registry());
     Ok(Gateway {
         registry: admin.registry(),
-        handles: Handles { fairshare, accounting, admin, cache },
+        handles: Handles { fairshare, accounting, admin, cache, budget },
         settings,
         lifecycle: Lifecycle::default(),
         metrics: Metrics::new(Bounds::of(config))?,
@@ -224,41 +230,6 @@ fn gateway(
         running: AtomicUsize::new(0),
         buffered: AtomicUsize::new(0),
     })
-}
-
-/// Brings the tables up to date and loads the registry. A reason: the database is away, try again later.
-async fn prepare(gateway: &Gateway, store: &Store) -> Result<Option<String>, StartError> {
-    match store.migrate().await {
-        Err(StoreError::Unavailable { reason }) => {
-            tracing::warn!(reason, "the database is not available yet; not ready until it is");
-            gateway.handles.accounting.health().note(false);
-            return Ok(Some(reason));
-        }
-        other => other?,
-    };
-    match gateway.handles.admin.load().await {
-        Err(error @ AdminError::StoreAway) => Ok(Some(error.to_string())),
-        Err(error) => Err(error.into()),
-        Ok(()) => {
-            gateway.handles.accounting.health().note(true);
-            gateway.lifecycle.enter(Phase::Serving);
-            Ok(None)
-        }
-    }
-}
-
-async fn keep_preparing(gateway: Arc<Gateway>, store: Store) {
-    loop {
-        actix_rt::time::sleep(RETRY).await;
-        if gateway.lifecycle.phase() >= Phase::Cut {
-            return;
-        }
-        match prepare(&gateway, &store).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return warn_of_forwarded_keys(&gateway),
-            Err(error) => tracing::error!(%error, "the registry cannot be loaded"),
-        }
-    }
 }
 
 /// Asks a database across the network every second whether it is there: while it is away, a key that is not

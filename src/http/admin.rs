@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use std::future::ready;
 use subtle::ConstantTimeEq;
 
+mod budgets;
 mod cache;
 mod fairshare;
 mod groups;
@@ -60,6 +61,8 @@ pub fn routes(config: &mut ServiceConfig) {
             "GET, POST",
             [web::get().to(keys::of_tenant), web::post().to(keys::create)],
         ))
+        .service(resource("/tenants/{id}/budget", "GET", [web::get().to(budgets::of_tenant)]))
+        .service(resource("/keys/{id}/budget", "GET", [web::get().to(budgets::of_key)]))
         .service(resource(
             "/tenants/{id}",
             "GET, PATCH, DELETE",

@@ -2,6 +2,7 @@
 
 use crate::app::Worker;
 use crate::error::{Code, Fault, X_REQUEST_ID};
+use crate::http::budgets::BudgetsView;
 use crate::http::number::Number;
 use crate::pipeline::{Caller, authenticate, request_id_of};
 use actix_web::{HttpRequest, HttpResponse};
@@ -30,6 +31,8 @@ struct View<'a> {
     models: Vec<ModelView<'a>>,
     /// Null without a policy.
     brownout: Option<BrownoutView<'a>>,
+    /// Limits a minute and budgets of the tenant, and of the key.
+    budget: BudgetsView,
 }
 
 #[derive(Serialize)]
@@ -90,12 +93,13 @@ fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<Http
     let plan = gateway.settings.plans.tenant(&registry, &caller.tenant).ok_or_else(restarted)?;
     let standing = gateway.handles.fairshare.standing(&plan, Some(caller.key.id)).ok_or_else(restarted)?;
     let brownout = BrownoutView::of(&registry, &caller, &gateway.handles.fairshare.brownout());
-    let view = View { brownout, ..View::of(&registry, &caller, &standing) };
+    let budget = BudgetsView::of(gateway, &caller).ok_or_else(restarted)?;
+    let view = View { brownout, ..View::of(&registry, &caller, &standing, budget) };
     Ok(HttpResponse::Ok().insert_header((X_REQUEST_ID, request_id)).json(view))
 }
 
 impl<'a> View<'a> {
-    fn of(registry: &'a Registry, caller: &'a Caller, standing: &Standing) -> Self {
+    fn of(registry: &'a Registry, caller: &'a Caller, standing: &Standing, budget: BudgetsView) -> Self {
         let Caller { tenant, key } = caller;
         let capped = key.max_in_flight.map(|_| standing.key.unwrap_or_default());
         let models = standing.models.iter().filter_map(|on| {
@@ -129,6 +133,7 @@ impl<'a> View<'a> {
             },
             models: models.collect(),
             brownout: None,
+            budget,
         }
     }
 }

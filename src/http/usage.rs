@@ -2,6 +2,7 @@
 
 use crate::app::Worker;
 use crate::error::{Code, Fault, X_REQUEST_ID};
+use crate::http::budgets::BudgetsView;
 use crate::pipeline::{authenticate, request_id_of};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::accounting::usage::{OwnUsage, Unread};
@@ -9,14 +10,14 @@ use obleth_actors::clock::unix_micros;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// The answer. What budgets have left stands beside `today` and `month` once they are enforced: it is known in memory
-/// and not part of what is told again.
+/// The answer. What budgets have left is known in memory and not part of what is told again.
 #[derive(Serialize)]
 struct View<'a> {
     tenant: TenantView<'a>,
     key: KeyView,
     #[serde(flatten)]
     used: &'a OwnUsage,
+    budget: BudgetsView,
 }
 
 #[derive(Serialize)]
@@ -49,10 +50,13 @@ async fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Resul
             Unread::Away => Fault::new(Code::StoreUnavailable, "the ledger cannot be read now"),
             Unread::Busy => Fault::new(Code::Overloaded, "too many ask for their usage at once"),
         })?;
+    let restarted = || Fault::new(Code::Restarting, "the budgets were restarted after a fault");
+    let budget = BudgetsView::of(gateway, &caller).ok_or_else(restarted)?;
     let view = View {
         tenant: TenantView { id: tenant.id.0, name: &tenant.name },
         key: KeyView { id: key.id.0 },
         used: &used,
+        budget,
     };
     Ok(HttpResponse::Ok().insert_header((X_REQUEST_ID, request_id)).json(view))
 }

@@ -14,6 +14,7 @@ pub(super) struct State {
     pub(super) journal_faults: IntCounterVec,
     pub(super) trace_spans: IntCounterVec,
     pub(super) actor_restarts: IntCounterVec,
+    pub(super) budget_warnings: IntCounterVec,
     pub(super) mailbox_depth: IntGaugeVec,
     pub(super) journal_max_bytes: IntGauge,
     pub(super) store_up: IntGauge,
@@ -87,6 +88,11 @@ impl State {
                 "obleth_trace_spans_total",
                 "Spans of traces: exported, dropped for want of room, or failed (not taken by the collector).",
                 &["result"],
+            )?,
+            budget_warnings: make.counters(
+                "obleth_budget_warnings_total",
+                "Requests that passed a budget that is not hard.",
+                &["scope", "period"],
             )?,
             actor_restarts: make.counters(
                 "obleth_actor_restarts_total",

@@ -82,6 +82,7 @@ fn tenant(id: u128, name: &str) -> Tenant {
         max_queued: None,
         allowed_models: None,
         brownout: None,
+        limits: obleth_core::token_budget::Limits::default(),
     }
 }
 

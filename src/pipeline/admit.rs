@@ -2,6 +2,7 @@
 
 use super::brownout::{self, Dimmed};
 use super::record::Record;
+use super::reserve::Reserved;
 use super::resolve::{Target, check_again};
 use super::settle::interrupted;
 use super::timing::Stage;
@@ -27,7 +28,12 @@ pub(super) enum Pass {
 }
 
 /// Waits for a seat.
-pub(super) async fn admit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
+pub(super) async fn admit(
+    worker: &Worker,
+    record: &mut Record,
+    target: &Target,
+    _reserved: Reserved,
+) -> Result<Pass, Fault> {
     record.enter(Stage::Admit);
     let gateway = &worker.gateway;
     has_room(worker)?;
@@ -153,8 +159,6 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
     let registry = gateway.registry.load();
     let tenant = gateway.settings.plans.tenant(&registry, &record.caller.tenant);
     let key = &record.caller.key;
-    let bound = target.request.output_bound().or(target.model.max_output_tokens);
-    let generates = record.arrival.route.generates();
     let limit = limit(worker, record);
     Ok(Demand {
         tenant: tenant.ok_or_else(|| Fault::new(Code::Restarting, "the tenant's group is not known"))?,
@@ -162,8 +166,8 @@ fn demand(worker: &Worker, record: &Record, target: &Target) -> Result<Demand, F
         // Also without a cap: one that is set later holds for what waits and runs by then.
         key: Some((key.id, key.max_in_flight.unwrap_or(NO_CAP))),
         prompt_tokens: record.prompt_tokens(),
-        max_output_tokens: if generates { bound } else { Some(0) },
-        answers: u32::try_from(target.request.answers()).unwrap_or(u32::MAX),
+        max_output_tokens: target.output_bound(record),
+        answers: target.answers(),
         deadline: Some(target.by.map_or(limit, |by| by.min(limit))),
     })
 }

@@ -1,6 +1,7 @@
 //! Which headers pass, in both directions (contract §2).
 
 use super::arrival::Arrival;
+use super::rates;
 use super::record::Record;
 use super::timing::{SERVER_TIMING, Timing};
 use crate::app::Settings;
@@ -153,6 +154,7 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
         headers.insert(X_OBLETH_MAX_TOKENS, HeaderValue::from(bound));
     }
     headers.insert(X_OBLETH_CACHE, HeaderValue::from_static(record.cache.as_str()));
+    rates::tell(record, headers);
     time(&record.timing, record.now(), headers);
 }
 

@@ -17,11 +17,12 @@ use actix_web::web::Data;
 use obleth_actors::accounting::Written;
 use obleth_actors::cache::Note;
 use obleth_actors::fairshare::story::Telling;
-use obleth_actors::guards::Seat;
+use obleth_actors::guards::{Hold, Seat};
 use obleth_core::ids::RowId;
 use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
+use obleth_core::token_budget::Warning;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,8 @@ pub(super) struct Asked {
     pub stream: bool,
     /// Estimate of the prompt, in tokens.
     pub prompt_tokens: u64,
+    /// Bytes of the prompt if it is text and nothing else: what its tokens teach.
+    pub text_bytes: Option<u64>,
     pub bytes_in: u64,
 }
 
@@ -51,6 +54,10 @@ pub(super) struct Record {
     pub stood: bool,
     /// Set where the head of the answer may leave before the answer is there.
     pub early: Option<Early>,
+    /// What it has reserved of the budgets.
+    pub hold: Option<Hold>,
+    /// Budgets that are not hard and that it passes.
+    pub warnings: Vec<Warning>,
     pub seat: Option<Seat>,
     /// What is told of it from the scheduler on.
     pub story: Option<Telling>,
@@ -84,6 +91,8 @@ impl Record {
             admission: Admission::None,
             stood: false,
             early: None,
+            hold: None,
+            warnings: Vec::new(),
             seat: None,
             story: None,
             estimated_tokens: 0,

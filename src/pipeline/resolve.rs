@@ -19,12 +19,11 @@ use bytes::Bytes;
 use obleth_actors::clock::unix_micros;
 use obleth_core::moment::Moment;
 use obleth_core::registry::{Model, may_use};
+use obleth_core::token_budget::BytesPerToken;
 use std::sync::Arc;
 
 /// A body larger than this is read on another thread: it would hold up the worker for a millisecond.
 const LARGE: usize = 256 * 1024;
-/// Bytes of text that make a token, while nothing better is known.
-const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of an image, a sound or a file: of the order of one 1024 × 1024 image in high detail.
 const TOKENS_PER_MEDIA_PART: u64 = 1024;
 /// No tokenizer in use puts more bytes of ordinary text into one token, on average over a prompt.
@@ -38,6 +37,8 @@ pub(super) struct Target {
     pub body: Bytes,
     /// When a slot is no use to the client any more, as it said itself.
     pub by: Option<Moment>,
+    /// The prompt is not in the body alone: the upstream has kept some of it.
+    pub continues: bool,
     /// The body counts as held until the upstream has it.
     _held: Held,
 }
@@ -104,10 +105,37 @@ impl Parsed {
     }
 
     /// Estimate of the prompt, in tokens.
-    fn prompt_tokens(&self) -> u64 {
+    fn prompt_tokens(&self, ratio: BytesPerToken) -> u64 {
         let weight = self.weight();
         let media = weight.media_parts.saturating_mul(TOKENS_PER_MEDIA_PART);
-        weight.text_bytes.div_ceil(BYTES_PER_TOKEN).saturating_add(weight.token_ids).saturating_add(media)
+        ratio.tokens(weight.text_bytes).saturating_add(weight.token_ids).saturating_add(media)
+    }
+
+    /// Bytes of a prompt that is text and nothing else.
+    fn text_bytes(&self) -> Option<u64> {
+        let weight = self.weight();
+        (weight.media_parts == 0 && weight.token_ids == 0).then_some(weight.text_bytes)
+    }
+
+    /// Whether something in the prompt is not text.
+    pub const fn has_media(&self) -> bool {
+        self.weight().media_parts > 0
+    }
+
+    /// Items that a template may put a frame around: messages or prompts.
+    pub fn framed_items(&self) -> u64 {
+        match self {
+            Self::Json(shape) => shape.messages.max(shape.prompts),
+            Self::Form(_) => 1,
+        }
+    }
+
+    /// The highest output bound that the client set, whichever of them the upstream obeys.
+    pub fn highest_bound(&self) -> Option<u64> {
+        match self {
+            Self::Json(shape) => shape.bounds.iter().filter_map(|bound| bound.tokens).max(),
+            Self::Form(_) => None,
+        }
     }
 
     /// The prompt has at least this many tokens, whatever the tokenizer.
@@ -143,13 +171,14 @@ pub(super) async fn resolve(
     let now = record.now();
     record.timing.step_in(now);
     let (body, held) = read?;
-    let parsed = parse(record.arrival.route, request.headers(), &body).await?;
+    let (parsed, continues) = parse(record.arrival.route, request.headers(), &body).await?;
     let registry = worker.gateway.registry.load();
     let model = registry.model_named(parsed.model()).ok_or_else(no_such_model)?;
     record.asked = Some(Asked {
         model: Arc::clone(model),
         stream: parsed.stream(),
-        prompt_tokens: parsed.prompt_tokens(),
+        prompt_tokens: estimate(worker, &parsed, model),
+        text_bytes: parsed.text_bytes().filter(|_| !continues),
         bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
     });
     tracing::Span::current().record("model", &*model.name);
@@ -164,7 +193,29 @@ pub(super) async fn resolve(
         let every = worker.gateway.settings.ping_every;
         record.early = every.map(|every| Early::new(every, Arc::clone(&record.arrival.request_id)));
     }
-    Ok(Target { model: Arc::clone(model), request: parsed, body, by, _held: held })
+    Ok(Target { model: Arc::clone(model), request: parsed, body, by, continues, _held: held })
+}
+
+/// The prompt in tokens, as far as can be known before the upstream says it: never more than fits.
+fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
+    let ratio = worker.gateway.handles.budget.bytes_per_token(model.id);
+    parsed.prompt_tokens(ratio).min(model.context_window.unwrap_or(u64::MAX))
+}
+
+impl Target {
+    /// The output bound of one answer, as far as it is known: the client's, the gateway's, the model's.
+    pub fn output_bound(&self, record: &Record) -> Option<u64> {
+        if !record.arrival.route.generates() {
+            return Some(0);
+        }
+        let own = self.request.output_bound().or(self.model.max_output_tokens);
+        own.into_iter().chain(record.max_output).min()
+    }
+
+    /// Answers that the upstream writes.
+    pub fn answers(&self) -> u32 {
+        u32::try_from(self.request.answers()).unwrap_or(u32::MAX)
+    }
 }
 
 /// Whether the caller may use the model.
@@ -190,13 +241,18 @@ fn no_such_model() -> Fault {
     Fault::new(Code::ModelNotFound, "there is no model of this name").at("model")
 }
 
-async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<Parsed, Fault> {
+/// The body, and whether it continues what the upstream has kept.
+async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<(Parsed, bool), Fault> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = is_form(content_type).then(|| content_type.to_owned());
     let bytes = Bytes::clone(body);
-    let read = move || match form {
-        Some(content_type) => Form::read(route, &content_type, &bytes).map(Box::new).map(Parsed::Form),
-        None => Shape::read(route, &bytes).map(Box::new).map(Parsed::Json),
+    let read = move || {
+        let continues = route == Route::Responses && names_kept_prompt(&bytes);
+        let parsed = match form {
+            Some(content_type) => Form::read(route, &content_type, &bytes).map(Box::new).map(Parsed::Form),
+            None => Shape::read(route, &bytes).map(Box::new).map(Parsed::Json),
+        };
+        parsed.map(|parsed| (parsed, continues))
     };
     let parsed = if body.len() > LARGE {
         block(read).await.map_err(|_| Fault::new(Code::Restarting, "the body could not be read"))?
@@ -204,6 +260,13 @@ async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<Parsed
         read()
     };
     parsed.map_err(|error| refused(&error))
+}
+
+/// Whether one of the fields is in the body, or may be, by which a response continues an earlier one or takes a stored
+/// prompt: then the body does not bound the prompt.
+fn names_kept_prompt(body: &[u8]) -> bool {
+    let fields: [&[u8]; 3] = [b"\"previous_response_id\"", b"\"conversation\"", b"\"prompt\""];
+    fields.iter().any(|field| memchr::memmem::find(body, field).is_some())
 }
 
 fn refused(error: &BodyError) -> Fault {

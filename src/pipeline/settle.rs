@@ -10,8 +10,10 @@ use crate::traces::Ended;
 use obleth_actors::accounting::Written;
 use obleth_actors::cache::Outcome;
 use obleth_actors::fairshare::story::End;
+use obleth_actors::guards::Hold;
 use obleth_core::fair_queue::Spent;
 use obleth_core::ledger::{CacheState, Cost, LedgerRow, Usage, UsageSource};
+use obleth_core::token_budget::{Amount, Settlement};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +117,7 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     let total = now.since(record.arrival.at);
     let row = Arc::new(row(record, ending, total));
     count_cache(record, &row);
+    charge(record, ending, &row);
     record.worker.metrics.observe(&Observed {
         row: &row,
         at: now,
@@ -153,6 +156,35 @@ fn trace(record: &mut Record, row: Arc<LedgerRow>) {
     });
 }
 
+/// Charges the budgets with what the row says, and learns from it.
+fn charge(record: &mut Record, ending: &Ending, row: &LedgerRow) {
+    let used =
+        Amount { tokens: row.usage.total(), pico: u128::try_from(row.cost.total().row_pico()).unwrap_or(0) };
+    // One that failed, or was never sent, is as if it had not been.
+    let failed = matches!(ending.spent, Spent::Never) || (used == Amount::ZERO && ending.status >= 500);
+    if let Some(hold) = record.hold.take() {
+        hold.settle(Settlement { used, counts: !failed });
+    }
+    if let Some(asked) = &record.asked
+        && let (Some(bytes), UsageSource::Upstream, false) =
+            (asked.text_bytes, row.usage.source, row.cache.is_free())
+    {
+        record.worker.gateway.handles.budget.learn(asked.model.id, bytes, row.usage.input);
+    }
+}
+
+/// What was counted or estimated here is not more than the request could use: its bounds are known better than that
+/// where a hard budget holds.
+fn within_bounds(record: &Record, usage: Usage) -> Usage {
+    let estimate = matches!(usage.source, UsageSource::Counted | UsageSource::Estimated);
+    let Some(granted) = record.hold.as_ref().map(Hold::granted).filter(|granted| granted.hard && estimate)
+    else {
+        return usage;
+    };
+    let prompt = granted.held.tokens.saturating_sub(granted.output);
+    Usage { input: usage.input.min(prompt), output: usage.output.min(granted.output), ..usage }
+}
+
 /// The row of a request that has its seat, should the process end before it does: charged by its estimate.
 pub(super) fn interrupted(record: &Record) -> LedgerRow {
     let usage = match record.estimated_tokens {
@@ -165,7 +197,7 @@ pub(super) fn interrupted(record: &Record) -> LedgerRow {
 }
 
 fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
-    let usage = ending.usage.clamped();
+    let usage = within_bounds(record, ending.usage).clamped();
     let asked = record.asked.as_ref();
     let none = || Arc::from("");
     LedgerRow {

@@ -20,6 +20,9 @@ fn an_idle_tenant_has_all_there_is() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         let mut limits = answer.json();
         let key = limits["key"].as_object_mut().unwrap().remove("id").unwrap();
+        // See `budgets::views`.
+        let budget = limits.as_object_mut().unwrap().remove("budget").unwrap();
+        assert_eq!(budget["tenant"]["budgets"], json!([]));
         let tenant = json!({"id": id, "name": "acme", "weight": 250, "group": "lab"});
         let wanted = json!({"tenant": tenant, "entitled_share": 1, "actual_share": 0, "in_flight": 0,
             "max_in_flight": 4, "queued": 0, "max_queued": 77, "oldest_wait_ms": null, "estimated_wait_ms": 0,

@@ -15,6 +15,7 @@ mod audio;
 mod bad_input;
 mod bad_wire;
 mod brownout;
+mod budgets;
 mod cache;
 mod cache_flights;
 mod capacity;

@@ -8,4 +8,5 @@ mod simulate;
 mod spawned;
 mod traces;
 
-use spawned::{Obleth, Serving, free_ports};
+pub use spawned::Serving;
+use spawned::{Obleth, free_ports};
