@@ -20,7 +20,7 @@ pub use spent::{Payer, Spent, spent};
 use crate::error::StoreError;
 use crate::store::{PATIENCE, Pools, Store, begin_on_postgres, end, on_postgres};
 use crate::tables::ledger;
-use diesel::result::QueryResult;
+use diesel::result::{DatabaseErrorKind, Error, QueryResult};
 use diesel::sqlite::SqliteConnection;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use std::collections::HashSet;
@@ -71,13 +71,22 @@ fn insert_on_sqlite(conn: &mut SqliteConnection, rows: &[LedgerRecord]) -> Query
     conn.immediate_transaction(|conn| {
         let mut new = Vec::new();
         for row in rows {
-            let insert = diesel::insert_into(ledger::table).values(row);
-            let insert = insert.on_conflict(ledger::row_id).do_nothing();
-            if diesel::RunQueryDsl::execute(insert, conn)? > 0 {
+            if insert_one(conn, row)? {
                 new.push(row);
             }
         }
         rollup::add_on_sqlite(conn, &new)?;
         Ok(new.len())
     })
+}
+
+/// Whether the row is new. Without ON CONFLICT, since diesel keeps no prepared statement with one and would write the
+/// text of this anew for each row; a statement that fails leaves the transaction as it was.
+fn insert_one(conn: &mut SqliteConnection, row: &LedgerRecord) -> QueryResult<bool> {
+    let insert = diesel::insert_into(ledger::table).values(row);
+    match diesel::RunQueryDsl::execute(insert, conn) {
+        Ok(_) => Ok(true),
+        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

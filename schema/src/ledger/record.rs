@@ -6,7 +6,7 @@ use obleth_core::ledger::{Entry, LedgerRow};
 
 /// One request: what it asked, got and cost.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = ledger)]
+#[diesel(table_name = ledger, treat_none_as_default_value = false)]
 #[diesel(check_for_backend(diesel::sqlite::Sqlite, diesel::pg::Pg))]
 pub struct LedgerRecord {
     /// Made by the gateway; what makes a second write of the same row a no-op.
