@@ -124,8 +124,7 @@ async fn ahead(
             return record.refuse(&fault).await;
         }
     };
-    // What goes upstream is not what was asked: nobody else is to have the answer.
-    if record.max_output.is_some() || record.brownout.is_some() {
+    if is_changed(&record, &target) {
         drop(lead);
         return alone(worker, record, request, target, pass).await;
     }
@@ -137,6 +136,13 @@ async fn ahead(
     let course = Course { worker, request, target, pass, ask, dressing };
     actix_rt::spawn(fly(record, course, flight));
     viewer.answer().await
+}
+
+/// Whether what goes upstream is not what was asked: then nobody else is to have the answer. A bound that is the
+/// model's own changes nothing.
+fn is_changed(record: &Record, target: &Target) -> bool {
+    let own = target.model.max_output_tokens;
+    record.brownout.is_some() || record.max_output.is_some_and(|bound| own != Some(bound))
 }
 
 /// Goes upstream by itself with the right that it has.

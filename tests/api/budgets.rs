@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 mod bounds;
 mod charges;
+mod kept;
 mod minutes;
 mod overshoot;
 mod restart;
