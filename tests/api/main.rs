@@ -42,6 +42,7 @@ mod routes;
 mod server_timing;
 mod shares;
 mod stream_faults;
+mod revoked;
 mod supervision;
 mod support;
 mod telemetry;

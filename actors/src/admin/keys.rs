@@ -224,9 +224,12 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<KeyRow, AdminE
 
 async fn publish(context: &Context, row: &KeyRow) -> Result<(), AdminError> {
     let key = snapshot(row)?;
-    let change = Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(NO_CAP));
+    let mut changes = vec![Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(NO_CAP))];
+    if key.disabled || key.expires_at.is_some_and(|at| at <= unix_micros()) {
+        changes.push(Change::DismissKey(key.tenant, key.id));
+    }
     context.publish(|registry| registry.put_key(key));
-    context.reconfigure(vec![change]).await
+    context.reconfigure(changes).await
 }
 
 /// `POST /tenants/{id}/keys`.
@@ -287,11 +290,11 @@ pub(super) async fn rotate(context: &Context, id: &str, body: &[u8]) -> Result<K
     Ok(KeyWithSecret { key: view(&row)?, secret })
 }
 
-/// `DELETE /keys/{id}`.
+/// `DELETE /keys/{id}`. What it has queued is refused.
 pub(super) async fn delete(context: &Context, id: &str) -> Result<(), AdminError> {
     let row = stored(context, id).await?;
     obleth_schema::keys::delete(&context.store, &row.id).await?;
-    let id = id_of(&row)?;
-    context.publish(|registry| registry.remove_key(id));
-    Ok(())
+    let key = snapshot(&row)?;
+    context.publish(|registry| registry.remove_key(key.id));
+    context.reconfigure(vec![Change::DismissKey(key.tenant, key.id)]).await
 }
