@@ -85,6 +85,7 @@ codes! {
     Restarting = 503 "restarting" "server_error";
     Draining = 503 "draining" "server_error";
     StoreUnavailable = 503 "store_unavailable" "server_error";
+    UpstreamCircuitOpen = 503 "upstream_circuit_open" "upstream_error";
     UpstreamTimeout = 504 "upstream_timeout" "upstream_error";
 }
 

@@ -13,6 +13,7 @@ use actix::Arbiter;
 use arc_swap::ArcSwap;
 use chrono::{DateTime, SecondsFormat};
 use fields::FieldError;
+use obleth_core::net::Outbound;
 use obleth_core::registry::{Pepper, Registry};
 use obleth_schema::{Store, StoreError};
 use seal::Sealer;
@@ -30,6 +31,7 @@ mod keys;
 mod limits;
 mod load;
 mod models;
+mod outbound;
 mod read;
 pub mod seal;
 mod tenants;
@@ -40,6 +42,7 @@ pub use capacity::CapacityView;
 pub use groups::GroupView;
 pub use keys::{KeyView, KeyWithSecret};
 pub use models::ModelView;
+pub use outbound::check_literal;
 pub use read::{Page, PageError, Window};
 pub use tenants::TenantView;
 
@@ -117,6 +120,8 @@ pub struct Context {
     sealer: Sealer,
     pepper: Option<Pepper>,
     health: StoreHealth,
+    /// Where upstreams may be.
+    outbound: Arc<Outbound>,
 }
 
 /// What [`Admin::start`] needs.
@@ -131,6 +136,7 @@ pub struct Setup {
     pub sealer: Sealer,
     pub pepper: Option<Pepper>,
     pub health: StoreHealth,
+    pub outbound: Arc<Outbound>,
 }
 
 impl Context {
@@ -173,6 +179,7 @@ impl Admin {
             sealer: setup.sealer,
             pepper: setup.pepper,
             health: setup.health,
+            outbound: setup.outbound,
         });
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&context);

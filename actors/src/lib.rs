@@ -11,5 +11,6 @@ pub mod cell;
 pub mod clock;
 pub mod fairshare;
 pub mod guards;
+pub mod health;
 pub mod plans;
 pub mod supervise;

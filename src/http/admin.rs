@@ -6,12 +6,14 @@ use crate::error::{Code, Fault, X_REQUEST_ID};
 use crate::pipeline::request_id_of;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::guard::Post;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use bytes::Bytes;
+use health::with_health;
 use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -21,8 +23,10 @@ use subtle::ConstantTimeEq;
 
 mod budgets;
 mod cache;
+mod check;
 mod fairshare;
 mod groups;
+mod health;
 mod keys;
 mod models;
 mod stats;
@@ -41,6 +45,10 @@ pub fn routes(config: &mut ServiceConfig) {
             "GET, POST",
             [web::get().to(models::list), web::post().to(models::create)],
         ))
+        .service(
+            // A model's name may end in `/check`: only a POST is meant here.
+            resource("/models/{name:.+}/check", "POST", [web::post().to(check::check)]).guard(Post()),
+        )
         .service(resource(
             "/models/{name:.+}",
             "GET, PATCH, PUT, DELETE",
@@ -271,8 +279,8 @@ pub(super) async fn write(
     success: StatusCode,
 ) -> HttpResponse {
     match gateway.handles.admin.write(write).await {
-        Ok(Written::Model(view)) => json(request, success, &view),
-        Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &view),
+        Ok(Written::Model(view)) => json(request, success, &with_health(gateway, *view)),
+        Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &with_health(gateway, *view)),
         Ok(Written::Tenant(view)) => json(request, success, &view),
         Ok(Written::Key(view)) => json(request, success, &view),
         Ok(Written::KeyWithSecret(view)) => json(request, success, &view),

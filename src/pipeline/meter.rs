@@ -223,7 +223,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// Whether an error says `model_not_found`, in either of the two shapes in use.
-fn names_missing_model(body: &[u8]) -> bool {
+pub(crate) fn names_missing_model(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Envelope {
         error: Option<Inner>,

@@ -182,13 +182,7 @@ pub(super) async fn resolve(
         bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
     });
     tracing::Span::current().record("model", &*model.name);
-    check(&record.caller, model)?;
-    if model.context_window.is_some_and(|window| parsed.fewest_prompt_tokens() > window) {
-        return Err(Fault::new(
-            Code::ContextLengthExceeded,
-            "the prompt is longer than the context window of this model",
-        ));
-    }
+    permit(&record.caller, model, &parsed)?;
     if parsed.stream() && record.arrival.route.generates() {
         let every = worker.gateway.settings.ping_every;
         record.early = every.map(|every| Early::new(every, Arc::clone(&record.arrival.request_id)));
@@ -197,7 +191,7 @@ pub(super) async fn resolve(
 }
 
 /// The prompt in tokens, as far as can be known before the upstream says it: never more than fits.
-fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
+pub(super) fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
     let ratio = worker.gateway.handles.budget.bytes_per_token(model.id);
     parsed.prompt_tokens(ratio).min(model.context_window.unwrap_or(u64::MAX))
 }
@@ -216,6 +210,18 @@ impl Target {
     pub fn answers(&self) -> u32 {
         u32::try_from(self.request.answers()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether the caller may use the model for this request.
+pub(super) fn permit(caller: &Caller, model: &Model, request: &Parsed) -> Result<(), Fault> {
+    check(caller, model)?;
+    if model.context_window.is_some_and(|window| request.fewest_prompt_tokens() > window) {
+        return Err(Fault::new(
+            Code::ContextLengthExceeded,
+            "the prompt is longer than the context window of this model",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the caller may use the model.

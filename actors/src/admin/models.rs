@@ -32,6 +32,13 @@ pub struct ModelView {
     updated_at: String,
 }
 
+impl ModelView {
+    /// The model's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// The row as the API answers it.
 pub(super) fn view(sealer: &Sealer, row: &ModelRow) -> Result<ModelView, AdminError> {
     Ok(ModelView {
@@ -51,7 +58,7 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<ModelRow, Ad
 /// `POST /models`.
 pub(super) async fn create(context: &Context, body: &[u8]) -> Result<ModelView, AdminError> {
     let spec: ModelSpec = read(body)?;
-    let row = to_row(&context.sealer, &spec, None, unix_micros())?;
+    let row = to_row(context, &spec, None, unix_micros())?;
     obleth_schema::models::insert(&context.store, &row).await.map_err(duplicate)?;
     publish(context, &row).await?;
     view(&context.sealer, &row)
@@ -81,7 +88,7 @@ pub(super) async fn put(context: &Context, name: &str, body: &[u8]) -> Result<(M
 }
 
 async fn replace(context: &Context, spec: &ModelSpec, old: &ModelRow) -> Result<ModelView, AdminError> {
-    let row = to_row(&context.sealer, spec, Some(old), unix_micros())?;
+    let row = to_row(context, spec, Some(old), unix_micros())?;
     obleth_schema::models::update(&context.store, &row, old.version).await.map_err(duplicate)?;
     publish(context, &row).await?;
     view(&context.sealer, &row)
