@@ -7,6 +7,7 @@ use crate::support::{
 use actix_rt::task::JoinHandle;
 use obleth::mock::{MockOptions, start};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -174,33 +175,71 @@ fn a_probe_that_fails_doubles_the_pause() {
     });
 }
 
+/// Kills a real upstream of `m` (no fallback) and `f` (falls back to `n`), and brings it back.
 #[test]
-fn an_upstream_that_is_killed_is_back_within_one_pause_of_its_return() {
+fn an_upstream_that_is_killed_costs_no_connect_and_is_back_within_one_pause_of_its_return() {
     run(async {
         let mock = Mock::start(MockOptions::default());
+        let other = Mock::start(MockOptions::default());
         let (base, address) = (mock.base(), mock.address);
-        let app = TestApp::at(&base, &[("OBLETH_BREAKER_PROBE_SECS", "1")]).await;
+        let app = TestApp::at(&base, &[("OBLETH_BREAKER_PROBE_SECS", "2")]).await;
         app.model("m").await;
+        app.model_with(json!({"model_name": "f", "fallback_models": ["n"]})).await;
+        app.model_with(json!({"model_name": "n", "api_base": other.base()})).await;
         let caller = app.caller("acme").await;
-        caller.chat("m").await.expect(200);
+        let said = async |model: &str| {
+            let answer = caller.chat(model).await;
+            (answer.status, answer.header("x-obleth-model").map(str::to_owned))
+        };
+        let (fallen, own) = ((200, Some("n".to_owned())), (200, None));
+        assert_eq!(
+            (said("m").await, said("f").await, said("n").await),
+            (own.clone(), own.clone(), own.clone())
+        );
         mock.stop().await;
-        let mut statuses = Vec::new();
-        until("the breaker opens", async || {
-            statuses.push(caller.chat("m").await.status);
-            (statuses.last() == Some(&503)).then_some(())
-        })
-        .await;
-        assert_eq!(statuses, [502, 502, 502, 502, 502, 503]);
-        let server = start(TcpListener::bind(address).unwrap(), MockOptions::default()).unwrap();
+        for _ in 0..5 {
+            assert_eq!((said("m").await, said("f").await), ((502, None), fallen.clone()));
+        }
+        // Whoever knocks from here on is seen.
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let opened = Instant::now();
+        for _ in 0..10 {
+            let begun = Instant::now();
+            assert_eq!((said("m").await, said("f").await), ((503, None), fallen.clone()));
+            assert_eq!(said("n").await, own);
+            assert!(begun.elapsed() < Duration::from_millis(500), "at once: {:?}", begun.elapsed());
+        }
+        assert!(opened.elapsed() < Duration::from_millis(1500), "before the first probe is due");
+        assert!(listener.accept().is_err(), "nobody knocked");
+        let models = app.admin().get("/api/v1/models").await.expect(200).json();
+        let states: BTreeMap<&str, &str> = models["data"].as_array().unwrap().iter().map(state_of).collect();
+        assert_eq!(states, [("f", "open"), ("m", "open"), ("n", "closed")].into());
+        let metrics = app.metrics().await;
+        for (model, state) in [("f", 2), ("m", 2), ("n", 0)] {
+            let line = format!("obleth_upstream_circuit_state{{model=\"{model}\"}} {state}\n");
+            assert!(metrics.contains(&line), "{line}{metrics}");
+        }
+        let server = start(listener, MockOptions::default()).unwrap();
         let handle = server.handle();
         actix_rt::spawn(server.run());
-        let begun = Instant::now();
-        until("it is back", async || (caller.chat("m").await.status == 200).then_some(())).await;
-        assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+        let back = Instant::now();
+        for model in ["m", "f"] {
+            until("it is back", async || (said(model).await == own).then_some(())).await;
+        }
+        assert!(back.elapsed() < Duration::from_millis(2500), "{:?}", back.elapsed());
+        for _ in 0..5 {
+            assert_eq!((said("m").await, said("f").await), (own.clone(), own.clone()));
+        }
         app.idle().await;
         app.stop().await;
+        other.stop().await;
         handle.stop(false).await;
     });
+}
+
+fn state_of(model: &Value) -> (&str, &str) {
+    (model["model_name"].as_str().unwrap(), model["health"]["state"].as_str().unwrap())
 }
 
 #[test]

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+mod budgets;
+mod cached;
+
 type Scripts = Arc<Mutex<BTreeMap<String, Vec<Step>>>>;
 
 /// A gateway whose one upstream plays for each model (by its name there) what the test sets, else an answer.
@@ -80,6 +83,18 @@ impl House {
 
 fn broken() -> Vec<Step> {
     vec![Step::Send(answer(500, r#"{"error":"mine"}"#))]
+}
+
+/// Lets `m` fail until its breaker opens.
+async fn open_breaker(house: &House) {
+    house.play("m", broken());
+    until("the breaker opens", async || {
+        let asked = json!({"model": "m", "messages": [{"role": "user", "content": "Fail"}]});
+        house.caller.post("/v1/chat/completions", &asked).await;
+        let health = house.app.admin().get("/api/v1/models/m").await.expect(200).json()["health"].clone();
+        (health["state"] == "open").then_some(())
+    })
+    .await;
 }
 
 #[test]
