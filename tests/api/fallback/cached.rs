@@ -84,6 +84,13 @@ fn an_answer_of_a_fallback_is_not_kept_under_any_key() {
         house.app.idle().await;
         let stats = house.app.admin().get("/api/v1/cache/stats").await.expect(200).json();
         assert_eq!(stats["entries"], 0, "{stats}");
+        let of =
+            |name: &str| stats["models"].as_array().unwrap().iter().find(|row| row["model"] == name).cloned();
+        assert!(of("m").is_some_and(|row| row["misses"].as_u64().unwrap() > 4), "{stats}");
+        assert!(
+            of("fb").is_none_or(|row| row["misses"] == 0),
+            "looked for under the name that was asked: {stats}"
+        );
         // Not under the fallback's own key either.
         let mut own = body(1);
         own["model"] = json!("fb");
