@@ -197,8 +197,12 @@ fn an_upstream_that_is_killed_costs_no_connect_and_is_back_within_one_pause_of_i
             (own.clone(), own.clone(), own.clone())
         );
         mock.stop().await;
-        for _ in 0..5 {
-            assert_eq!((said("m").await, said("f").await), ((502, None), fallen.clone()));
+        // A connection that is open already may be served for a moment.
+        for (model, failed) in [("m", (502, None)), ("f", fallen.clone())] {
+            until("it is gone", async || (said(model).await == failed).then_some(())).await;
+            for _ in 1..5 {
+                assert_eq!(said(model).await, failed);
+            }
         }
         // Whoever knocks from here on is seen.
         let listener = TcpListener::bind(address).unwrap();

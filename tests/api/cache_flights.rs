@@ -226,6 +226,7 @@ fn a_leader_that_ends_in_the_queue_passes_the_lead_on() {
                 air.until_in_air((1, 2)).await;
                 // The leader's own deadline passes: the second leads, the third follows.
                 air.until_in_air((1, 1)).await;
+                until("it stands in the queue", async || (air.app.queued() == 1).then_some(())).await;
                 air.open();
             };
             let (second, third, ()) = tokio::join!(second, third, gate);

@@ -124,6 +124,7 @@ async fn flight(house: &House, callers: &[Caller], failure: &[Step]) -> (Vec<Ans
     }));
     let open = async {
         in_air(house, (1, callers.len() - 1)).await;
+        until("the call is upstream", async || (house.order().len() > before).then_some(())).await;
         assert_eq!(house.order().len(), before + 1);
         gate.add_permits(100);
     };
