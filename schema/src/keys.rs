@@ -1,7 +1,8 @@
 //! API keys of tenants. Only hashes of the secrets are kept.
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::keys;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -46,30 +47,17 @@ impl fmt::Debug for KeyRow {
 
 /// Adds a key; [`StoreError::Referenced`] when its tenant does not exist.
 pub async fn insert(store: &Store, row: &KeyRow) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(keys::table).values(&row).execute(conn).await?;
-        Ok(())
-    })
+    apply_one(store, Change::Key(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the key that has this id and the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &KeyRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = keys::id.eq(row.id.clone()).and(keys::version.eq(expected));
-        let changed = diesel::update(keys::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::Key(Edit::Update(row.clone(), expected))).await
 }
 
 /// Deletes a key; `false` when there was none, its keys go with it, its bills stay.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(keys::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::Key(Edit::Delete(id.to_owned()))).await
 }
 
 /// The key with this id.
