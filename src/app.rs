@@ -1,6 +1,7 @@
 //! What every request can reach: the handles of the actors, the configuration it needs, its worker's client.
 
 use crate::config::{Config, UpstreamConfig};
+use crate::http::admin::Failures;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::AccessLog;
@@ -74,6 +75,8 @@ pub struct Gateway {
     pub access: AccessLog,
     pub traces: Traces,
     pub clock: Clock,
+    /// Of callers of the management API that had no valid token.
+    pub failures: Failures,
     /// Authenticated requests that have not ended.
     pub running: AtomicUsize,
     /// Bytes of request bodies that are held, all requests together.

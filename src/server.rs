@@ -6,6 +6,7 @@
 
 use crate::app::{Gateway, Handles, Settings};
 use crate::config::Config;
+use crate::http::admin::Failures;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Bounds, Metrics};
 use crate::telemetry::AccessLog;
@@ -227,6 +228,7 @@ fn gateway(
         access: AccessLog::start(),
         traces: Traces::start(&config.traces, &config.upstream.base)?,
         clock,
+        failures: Failures::default(),
         running: AtomicUsize::new(0),
         buffered: AtomicUsize::new(0),
     })

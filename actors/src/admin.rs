@@ -19,10 +19,13 @@ use seal::Sealer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use tokens::Tokens;
 
 mod actor;
+mod audit;
 pub mod brownout;
 mod capacity;
+mod commit;
 mod document;
 pub mod fields;
 mod groups;
@@ -30,18 +33,22 @@ mod keys;
 mod limits;
 mod load;
 mod models;
+mod origin;
 mod read;
 pub mod seal;
 mod tenants;
+mod tokens;
 
-use actor::AdminActor;
+use actor::{AdminActor, Order};
 pub use actor::{Write, Written};
 pub use capacity::CapacityView;
 pub use groups::GroupView;
 pub use keys::{KeyView, KeyWithSecret};
 pub use models::ModelView;
+pub use origin::Origin;
 pub use read::{Page, PageError, Window};
 pub use tenants::TenantView;
+pub use tokens::{AdminToken, Role, TokenView, TokenWithSecret};
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "admin";
@@ -109,6 +116,8 @@ impl From<StoreError> for AdminError {
 pub struct Context {
     store: Store,
     registry: Arc<ArcSwap<Registry>>,
+    /// Who may call the management API.
+    tokens: ArcSwap<Tokens>,
     fairshare: Fairshare,
     cache: Cache,
     /// The configured capacity.
@@ -166,6 +175,7 @@ impl Admin {
         let context = Arc::new(Context {
             store: setup.store,
             registry: Arc::new(ArcSwap::from_pointee(Registry::default())),
+            tokens: ArcSwap::default(),
             fairshare: setup.fairshare,
             cache: setup.cache,
             slots: setup.slots,
@@ -190,9 +200,9 @@ impl Admin {
         self.context.load().await
     }
 
-    /// Does one write. It is on disk and in force when this returns.
-    pub async fn write(&self, write: Write) -> Result<Written, AdminError> {
-        match self.actor.send(write).await {
+    /// Does one write of `origin`. It is on disk, with its audit row, and in force when this returns.
+    pub async fn write(&self, origin: Origin, write: Write) -> Result<Written, AdminError> {
+        match self.actor.send(Order { origin, write }).await {
             Ok(written) => {
                 self.context.health.note(!matches!(written, Err(AdminError::StoreAway)));
                 written

@@ -4,21 +4,19 @@ use super::data::method_not_allowed;
 use crate::app::Gateway;
 use crate::error::{Code, Fault, X_REQUEST_ID};
 use crate::pipeline::request_id_of;
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data, Payload, ServiceConfig};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use bytes::Bytes;
 use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::ready;
-use subtle::ConstantTimeEq;
 
+mod access;
+mod audit;
 mod budgets;
 mod cache;
 mod fairshare;
@@ -26,95 +24,28 @@ mod groups;
 mod keys;
 mod models;
 mod stats;
+mod table;
 mod tenants;
+mod tokens;
 mod usage;
+
+pub use access::Failures;
+pub use table::{Entry, Place, TABLE};
 
 /// Largest body of a management call.
 const BODY_MAX: usize = 1 << 20;
 
 /// All routes.
 pub fn routes(config: &mut ServiceConfig) {
-    let api = web::scope("/api/v1")
-        .wrap(from_fn(guard))
-        .service(resource(
-            "/models",
-            "GET, POST",
-            [web::get().to(models::list), web::post().to(models::create)],
-        ))
-        .service(resource(
-            "/models/{name:.+}",
-            "GET, PATCH, PUT, DELETE",
-            [
-                web::get().to(models::one),
-                web::patch().to(models::patch),
-                web::put().to(models::put),
-                web::delete().to(models::delete),
-            ],
-        ))
-        .service(resource(
-            "/tenants",
-            "GET, POST",
-            [web::get().to(tenants::list), web::post().to(tenants::create)],
-        ))
-        .service(resource(
-            "/tenants/{id}/keys",
-            "GET, POST",
-            [web::get().to(keys::of_tenant), web::post().to(keys::create)],
-        ))
-        .service(resource("/tenants/{id}/budget", "GET", [web::get().to(budgets::of_tenant)]))
-        .service(resource("/keys/{id}/budget", "GET", [web::get().to(budgets::of_key)]))
-        .service(resource(
-            "/tenants/{id}",
-            "GET, PATCH, DELETE",
-            [web::get().to(tenants::one), web::patch().to(tenants::patch), web::delete().to(tenants::delete)],
-        ))
-        .service(resource("/keys", "GET", [web::get().to(keys::list)]))
-        .service(resource("/keys/{id}/rotate", "POST", [web::post().to(keys::rotate)]))
-        .service(resource(
-            "/keys/{id}",
-            "GET, PATCH, DELETE",
-            [web::get().to(keys::one), web::patch().to(keys::patch), web::delete().to(keys::delete)],
-        ))
-        .service(resource(
-            "/groups",
-            "GET, POST",
-            [web::get().to(groups::list), web::post().to(groups::create)],
-        ))
-        .service(resource(
-            "/groups/{name:.+}",
-            "GET, PATCH, DELETE",
-            [web::get().to(groups::one), web::patch().to(groups::patch), web::delete().to(groups::delete)],
-        ))
-        .service(resource("/fairshare/live", "GET", [web::get().to(fairshare::live)]))
-        .service(resource("/fairshare/explain/{request_id:.+}", "GET", [web::get().to(fairshare::explain)]))
-        .service(resource("/cache", "DELETE", [web::delete().to(cache::purge)]))
-        .service(resource("/cache/stats", "GET", [web::get().to(cache::stats)]))
-        .service(resource(
-            "/capacity",
-            "GET, PUT",
-            [web::get().to(fairshare::capacity), web::put().to(fairshare::set_capacity)],
-        ))
-        .service(resource("/usage/summary", "GET", [web::get().to(usage::summary)]))
-        .service(resource("/usage/series", "GET", [web::get().to(usage::series)]))
-        .service(resource("/usage/statement", "GET", [web::get().to(usage::statement)]))
-        .service(resource("/usage/export.csv", "GET", [web::get().to(usage::export)]))
-        .service(resource("/usage/logs", "GET", [web::get().to(usage::logs)]))
-        .service(resource("/usage/logs/{request_id:.+}", "GET", [web::get().to(usage::log)]))
-        .service(resource("/stats", "GET", [web::get().to(stats::stats)]))
-        .service(resource("/version", "GET", [web::get().to(version)]))
-        .default_service(web::to(not_found));
-    config.service(api);
+    let api = web::scope("/api/v1").wrap(from_fn(access::guard));
+    let api = TABLE.iter().fold(api, |api, place| api.service(place.resource()));
+    config.service(api.default_service(web::to(not_found)));
 }
 
-/// A resource with these routes, whose methods are `allowed`; another method is a 405 in our envelope.
-pub fn resource(
-    path: &'static str,
-    allowed: &'static str,
-    routes: impl IntoIterator<Item = Route>,
-) -> Resource {
-    let resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    let refuse = move |request: HttpRequest| ready(method_not_allowed(&request, allowed));
-    resource.default_service(web::to(refuse))
+/// A resource outside of the table: no token, one handler for `GET`.
+pub fn open_resource(path: &'static str, route: Route) -> Resource {
+    let refuse = |request: HttpRequest| ready(method_not_allowed(&request, "GET"));
+    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// Any path that is not ours.
@@ -129,32 +60,6 @@ struct Version {
 
 async fn version(request: HttpRequest) -> HttpResponse {
     ok(&request, &Version { version: env!("CARGO_PKG_VERSION") })
-}
-
-/// Lets only the holder of the admin token in.
-async fn guard(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let allowed = request.app_data::<Data<Gateway>>().is_some_and(|gateway| {
-        let expected = gateway.settings.admin_token.expose_secret().as_bytes();
-        let given = crate::pipeline::bearer(request.headers()).unwrap_or_default();
-        bool::from(given.as_bytes().ct_eq(expected))
-    });
-    if allowed && request.path().contains("%00") {
-        // No name and no id has one, and PostgreSQL takes none.
-        let fault = Fault::new(Code::NotFound, "there is nothing of this name");
-        let answer = refuse(request.request(), &fault);
-        return Ok(request.into_response(answer));
-    }
-    if allowed {
-        return next.call(request).await;
-    }
-    let fault = Fault::new(Code::Unauthorized, "an admin token is required: Authorization: Bearer ...");
-    tracing::warn!(target: "obleth::admin", "a management call without a valid token was refused");
-    let mut answer = refuse(request.request(), &fault);
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Ok(request.into_response(answer))
 }
 
 /// The body of a management call.
@@ -270,7 +175,7 @@ pub(super) async fn write(
     write: Write,
     success: StatusCode,
 ) -> HttpResponse {
-    match gateway.handles.admin.write(write).await {
+    match gateway.handles.admin.write(access::origin(request), write).await {
         Ok(Written::Model(view)) => json(request, success, &view),
         Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &view),
         Ok(Written::Tenant(view)) => json(request, success, &view),
@@ -278,6 +183,7 @@ pub(super) async fn write(
         Ok(Written::KeyWithSecret(view)) => json(request, success, &view),
         Ok(Written::Group(view)) => json(request, success, &view),
         Ok(Written::Capacity(view)) => json(request, success, &view),
+        Ok(Written::TokenWithSecret(view)) => json(request, success, &view),
         Ok(Written::Deleted) => HttpResponse::NoContent()
             .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
             .finish(),

@@ -10,8 +10,10 @@
 )]
 
 mod aborts;
+mod access;
 mod after_the_wait;
 mod audio;
+mod audit;
 mod bad_input;
 mod bad_wire;
 mod brownout;

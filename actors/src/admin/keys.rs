@@ -1,23 +1,27 @@
 //! API keys: made, changed, rotated, deleted. The secret is shown once; only its digest is kept.
 
+use super::commit::Step;
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
 use super::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set};
+use super::origin::Origin;
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, tenants, to_json, to_json_opt};
 use crate::clock::unix_micros;
-use crate::fairshare::Change;
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
 use chrono::{DateTime, Utc};
-use obleth_core::fair_queue::NO_CAP;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::registry::{Key, KeyDigest};
-use obleth_schema::StoreError;
+use obleth_schema::changes::{Change, Edit};
 use obleth_schema::keys::KeyRow;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use uuid::Uuid;
 
+/// As the audit names it.
+const KIND: &str = "key";
+/// What each secret begins with.
+const SECRET: &str = "sk_";
 /// Random bytes of a secret: 48 hexadecimal digits.
 const SECRET_BYTES: usize = 24;
 /// Characters of the secret that are kept to recognise a key by.
@@ -108,14 +112,22 @@ impl KeySpec {
     }
 }
 
-fn new_secret() -> Shown {
-    let mut bytes = [0_u8; SECRET_BYTES];
-    OsRng.fill_bytes(&mut bytes);
-    Shown(bytes.iter().fold("sk_".to_owned(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+impl Shown {
+    /// A new secret behind `prefix`.
+    pub(super) fn new(prefix: &str) -> Self {
+        let mut bytes = [0_u8; SECRET_BYTES];
+        OsRng.fill_bytes(&mut bytes);
+        Self(bytes.iter().fold(prefix.to_owned(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        }))
+    }
+
+    /// The secret.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 fn prefix_of(secret: &Shown) -> String {
@@ -222,54 +234,90 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<KeyRow, AdminE
     obleth_schema::keys::by_id(&context.store, id).await?.ok_or(AdminError::NotFound("key"))
 }
 
-async fn publish(context: &Context, row: &KeyRow) -> Result<(), AdminError> {
-    let key = snapshot(row)?;
-    let change = Change::Key(key.tenant, key.id, key.max_in_flight.unwrap_or(NO_CAP));
-    context.publish(|registry| registry.put_key(key));
-    context.reconfigure(vec![change]).await
+/// The step that writes `row` in place of `old`.
+pub(super) fn step(
+    action: &'static str,
+    row: KeyRow,
+    old: Option<&KeyRow>,
+) -> Result<(Step, KeyView), AdminError> {
+    let shown = view(&row)?;
+    let before = old.map(view).transpose()?;
+    let step = Step {
+        action,
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: to_json_opt(before.as_ref())?,
+        after: Some(to_json(&shown)?),
+        change: Change::Key(match old {
+            Some(old) => Edit::Update(row, old.version),
+            None => Edit::Insert(row),
+        }),
+    };
+    Ok((step, shown))
+}
+
+/// The step that deletes a key.
+pub(super) fn removal(row: &KeyRow) -> Result<Step, AdminError> {
+    Ok(Step {
+        action: "delete",
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: Some(to_json(&view(row)?)?),
+        after: None,
+        change: Change::Key(Edit::Delete(row.id.clone())),
+    })
 }
 
 /// `POST /tenants/{id}/keys`.
 pub(super) async fn create(
     context: &Context,
+    origin: &Origin,
     tenant: &str,
     body: &[u8],
 ) -> Result<KeyWithSecret, AdminError> {
     let spec: KeySpec = read(body)?;
     spec.check()?;
     let tenant = tenants::stored(context, tenant).await?;
-    let secret = new_secret();
+    let secret = Shown::new(SECRET);
     let now = unix_micros();
     let row = changed(&spec, fresh(context, &tenant.id, &secret, now), now)?;
-    match obleth_schema::keys::insert(&context.store, &row).await {
-        Err(StoreError::Referenced) => return Err(AdminError::NotFound("tenant")),
-        other => other?,
-    }
-    publish(context, &row).await?;
-    Ok(KeyWithSecret { key: view(&row)?, secret })
+    let (step, key) = step("create", row, None)?;
+    context.commit(origin, step).await?;
+    Ok(KeyWithSecret { key, secret })
 }
 
 /// `PATCH /keys/{id}`.
-pub(super) async fn patch(context: &Context, id: &str, body: &[u8]) -> Result<KeyView, AdminError> {
+pub(super) async fn patch(
+    context: &Context,
+    origin: &Origin,
+    id: &str,
+    body: &[u8],
+) -> Result<KeyView, AdminError> {
     let patch = Patch::read(body)?;
     let old = stored(context, id).await?;
     super::check_version(patch.version, old.version)?;
     let spec: KeySpec = patch.over(&spec_of(&old)?)?;
     spec.check()?;
-    let expected = old.version;
-    let row = changed(&spec, old, unix_micros())?;
-    obleth_schema::keys::update(&context.store, &row, expected).await?;
-    publish(context, &row).await?;
-    view(&row)
+    let row = changed(&spec, old.clone(), unix_micros())?;
+    let (step, view) = step("update", row, Some(&old))?;
+    context.commit(origin, step).await?;
+    Ok(view)
 }
 
 /// `POST /keys/{id}/rotate`: a new secret; the old one works for the overlap.
-pub(super) async fn rotate(context: &Context, id: &str, body: &[u8]) -> Result<KeyWithSecret, AdminError> {
+pub(super) async fn rotate(
+    context: &Context,
+    origin: &Origin,
+    id: &str,
+    body: &[u8],
+) -> Result<KeyWithSecret, AdminError> {
     let rotate: Rotate = if body.is_empty() { Rotate::default() } else { read(body)? };
     check_range("overlap_secs", rotate.overlap_secs, 0..=OVERLAP_MAX)?;
     let overlap = rotate.overlap_secs.unwrap_or(0);
     let old = stored(context, id).await?;
-    let secret = new_secret();
+    let secret = Shown::new(SECRET);
     let now = unix_micros();
     let kept = (overlap > 0).then(|| (old.key_hash.clone(), now + overlap * 1_000_000));
     let (previous_hash, previous_until) = kept.unzip();
@@ -282,16 +330,13 @@ pub(super) async fn rotate(context: &Context, id: &str, body: &[u8]) -> Result<K
         updated_at: now,
         ..old.clone()
     };
-    obleth_schema::keys::update(&context.store, &row, old.version).await?;
-    publish(context, &row).await?;
-    Ok(KeyWithSecret { key: view(&row)?, secret })
+    let (step, key) = step("rotate", row, Some(&old))?;
+    context.commit(origin, step).await?;
+    Ok(KeyWithSecret { key, secret })
 }
 
 /// `DELETE /keys/{id}`.
-pub(super) async fn delete(context: &Context, id: &str) -> Result<(), AdminError> {
+pub(super) async fn delete(context: &Context, origin: &Origin, id: &str) -> Result<(), AdminError> {
     let row = stored(context, id).await?;
-    obleth_schema::keys::delete(&context.store, &row.id).await?;
-    let id = id_of(&row)?;
-    context.publish(|registry| registry.remove_key(id));
-    Ok(())
+    context.commit(origin, removal(&row)?).await
 }
