@@ -1,6 +1,6 @@
 //! What every request can reach: the handles of the actors, the configuration it needs, its worker's client.
 
-use crate::config::{Config, UpstreamConfig};
+use crate::config::{Config, Document, UpstreamConfig};
 use crate::http::admin::Failures;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, WorkerMetrics};
@@ -43,6 +43,8 @@ pub struct Settings {
     pub plans: Plans,
     pub pepper: Option<Pepper>,
     pub admin_token: SecretString,
+    /// Applied before the gateway serves.
+    pub document: Option<Document>,
 }
 
 impl Settings {
@@ -60,6 +62,7 @@ impl Settings {
             },
             pepper: config.data.pepper.clone(),
             admin_token: config.listen.admin_token.clone(),
+            document: config.document.clone(),
         }
     }
 }

@@ -19,6 +19,7 @@ use seal::Sealer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use tokens::Tokens;
 
 mod actor;
@@ -26,6 +27,7 @@ mod audit;
 pub mod brownout;
 mod capacity;
 mod commit;
+mod config;
 mod document;
 pub mod fields;
 mod groups;
@@ -35,20 +37,25 @@ mod load;
 mod models;
 mod origin;
 mod read;
+mod rotate;
 pub mod seal;
 mod tenants;
 mod tokens;
+mod uses;
 
 use actor::{AdminActor, Order};
 pub use actor::{Write, Written};
 pub use capacity::CapacityView;
+pub use config::{Export, Import, Plan, Trust, check as check_document};
 pub use groups::GroupView;
 pub use keys::{KeyView, KeyWithSecret};
 pub use models::ModelView;
 pub use origin::Origin;
 pub use read::{Page, PageError, Window};
+pub use rotate::{Rotation, rotate};
 pub use tenants::TenantView;
 pub use tokens::{AdminToken, Role, TokenView, TokenWithSecret};
+pub use uses::minute_of;
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "admin";
@@ -68,6 +75,9 @@ pub enum AdminError {
     /// The field clashes with what exists.
     #[error("{1}")]
     Conflict(&'static str, &'static str),
+    /// The same for one of many, which is at this place.
+    #[error("{0}: {1}")]
+    ConflictAt(String, &'static str),
     /// The version is not the current one.
     #[error("the version is stale: somebody changed this meanwhile")]
     Stale,
@@ -118,6 +128,8 @@ pub struct Context {
     registry: Arc<ArcSwap<Registry>>,
     /// Who may call the management API.
     tokens: ArcSwap<Tokens>,
+    /// The latest minute whose uses of keys are written.
+    uses_written: AtomicU32,
     fairshare: Fairshare,
     cache: Cache,
     /// The configured capacity.
@@ -176,6 +188,7 @@ impl Admin {
             store: setup.store,
             registry: Arc::new(ArcSwap::from_pointee(Registry::default())),
             tokens: ArcSwap::default(),
+            uses_written: AtomicU32::new(0),
             fairshare: setup.fairshare,
             cache: setup.cache,
             slots: setup.slots,

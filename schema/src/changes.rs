@@ -56,6 +56,22 @@ impl From<StoreError> for Refused {
     }
 }
 
+/// Whether a transaction that went well stays.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Keep,
+    Rehearse,
+}
+
+impl Purpose {
+    const fn end(self) -> Result<(), StoreError> {
+        match self {
+            Self::Keep => Ok(()),
+            Self::Rehearse => Err(StoreError::Rehearsed),
+        }
+    }
+}
+
 /// Rows of one `INSERT` into the audit: below the number of parameters that PostgreSQL takes.
 const CHUNK: usize = 500;
 /// More changes than this are an import, which may take its time.
@@ -147,6 +163,7 @@ fn on_sqlite(
     changes: &[Change],
     audit: &[AuditRow],
     at: &mut Option<usize>,
+    purpose: Purpose,
 ) -> Result<(), StoreError> {
     use diesel::RunQueryDsl;
     conn.immediate_transaction(|conn| {
@@ -155,7 +172,7 @@ fn on_sqlite(
             RunQueryDsl::execute(diesel::insert_into(tables::audit::table).values(row), conn)?;
         }
         each!(conn, changes, at, []);
-        Ok(())
+        purpose.end()
     })
 }
 
@@ -164,17 +181,35 @@ async fn on_postgres(
     changes: &[Change],
     audit: &[AuditRow],
     at: &mut Option<usize>,
+    purpose: Purpose,
 ) -> Result<(), StoreError> {
     use diesel_async::RunQueryDsl;
     for rows in audit.chunks(CHUNK) {
         RunQueryDsl::execute(diesel::insert_into(tables::audit::table).values(rows), conn).await?;
     }
     each!(conn, changes, at, [.await]);
-    Ok(())
+    purpose.end()
 }
 
 /// Does all of `changes` in their order and adds the audit rows, or does nothing.
 pub async fn apply(store: &Store, changes: &Arc<[Change]>, audit: Vec<AuditRow>) -> Result<(), Refused> {
+    run(store, changes, audit, Purpose::Keep).await
+}
+
+/// Says whether all of `changes` would be done, and takes them back.
+pub async fn rehearse(store: &Store, changes: &Arc<[Change]>) -> Result<(), Refused> {
+    match run(store, changes, Vec::new(), Purpose::Rehearse).await {
+        Err(Refused { error: StoreError::Rehearsed, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+async fn run(
+    store: &Store,
+    changes: &Arc<[Change]>,
+    audit: Vec<AuditRow>,
+    purpose: Purpose,
+) -> Result<(), Refused> {
     let changes = Arc::clone(changes);
     let patience = if changes.len() > FEW { IMPORT_PATIENCE } else { PATIENCE };
     let done = match store.pools() {
@@ -185,7 +220,7 @@ pub async fn apply(store: &Store, changes: &Arc<[Change]>, audit: Vec<AuditRow>)
                     let mut writer = sqlite.writer().await?;
                     let run = move |conn: &mut SqliteConnection| {
                         let mut at = None;
-                        let done = on_sqlite(conn, &changes, &audit, &mut at);
+                        let done = on_sqlite(conn, &changes, &audit, &mut at, purpose);
                         Ok(done.map_err(|error| Refused { at, error }))
                     };
                     Ok(writer.spawn_blocking(run).await?)
@@ -196,7 +231,7 @@ pub async fn apply(store: &Store, changes: &Arc<[Change]>, audit: Vec<AuditRow>)
             on_postgres!(store, postgres, patience, |conn| {
                 let mut at = None;
                 crate::store::begin_on_postgres(conn).await?;
-                let done = on_postgres(conn, &changes, &audit, &mut at).await;
+                let done = on_postgres(conn, &changes, &audit, &mut at, purpose).await;
                 let done = crate::store::end(conn, done).await;
                 Ok(done.map_err(|error| Refused { at, error }))
             })

@@ -24,6 +24,9 @@ pub enum StoreError {
     /// A JSON column does not hold what the queries need of it. `field` is `table.column`.
     #[error("{field} is not a JSON list of names")]
     Malformed { field: &'static str },
+    /// All went well, and was taken back as it should be.
+    #[error("a rehearsal only")]
+    Rehearsed,
     /// The tables could not be brought up to date.
     #[error("migration failed: {reason}")]
     Migration { reason: String },

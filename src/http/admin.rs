@@ -19,6 +19,7 @@ mod access;
 mod audit;
 mod budgets;
 mod cache;
+mod config;
 mod fairshare;
 mod groups;
 mod keys;
@@ -30,6 +31,7 @@ mod tokens;
 mod usage;
 
 pub use access::Failures;
+pub use config::DOCUMENT_MAX;
 pub use table::{Entry, Place, TABLE};
 
 /// Largest body of a management call.
@@ -64,12 +66,21 @@ async fn version(request: HttpRequest) -> HttpResponse {
 
 /// The body of a management call.
 pub(super) async fn body(request: &HttpRequest, payload: Payload) -> Result<Vec<u8>, Fault> {
-    let too_large = || Fault::new(Code::BodyTooLarge, format!("the body is larger than {BODY_MAX} bytes"));
+    body_up_to(BODY_MAX, request, payload).await
+}
+
+/// The same, of at most `most` bytes.
+pub(super) async fn body_up_to(
+    most: usize,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Vec<u8>, Fault> {
+    let too_large = || Fault::new(Code::BodyTooLarge, format!("the body is larger than {most} bytes"));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|text| text.parse().ok()).is_some_and(|length: usize| length > BODY_MAX) {
+    if announced.and_then(|text| text.parse().ok()).is_some_and(|length: usize| length > most) {
         return Err(too_large());
     }
-    match payload.to_bytes_limited(BODY_MAX).await {
+    match payload.to_bytes_limited(most).await {
         Ok(Ok(bytes)) => Ok(Bytes::into(bytes)),
         Ok(Err(_)) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
         Err(_) => Err(too_large()),
@@ -117,6 +128,7 @@ pub(super) fn fault_of(error: &AdminError) -> Fault {
         AdminError::Invalid(field) => Fault::new(Code::InvalidRequest, text).at(field.field.clone()),
         AdminError::NotFound(_) => Fault::new(Code::NotFound, text),
         AdminError::Conflict(field, _) => Fault::new(Code::Conflict, text).at(*field),
+        AdminError::ConflictAt(place, _) => Fault::new(Code::Conflict, text).at(place.clone()),
         AdminError::Stale => Fault::new(Code::StaleVersion, text).at("version"),
         AdminError::StoreAway => Fault::new(Code::StoreUnavailable, text),
         AdminError::Restarting => Fault::new(Code::Restarting, text),
@@ -184,6 +196,8 @@ pub(super) async fn write(
         Ok(Written::Group(view)) => json(request, success, &view),
         Ok(Written::Capacity(view)) => json(request, success, &view),
         Ok(Written::TokenWithSecret(view)) => json(request, success, &view),
+        Ok(Written::Exported(document)) => json(request, success, &document),
+        Ok(Written::Imported(plan)) => json(request, success, &plan),
         Ok(Written::Deleted) => HttpResponse::NoContent()
             .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
             .finish(),

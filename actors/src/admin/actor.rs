@@ -1,10 +1,11 @@
 //! The actor: one write after the other.
 
+use super::config::{self, Export, Import, Plan};
 use super::origin::Origin;
-use super::{AdminError, Context, capacity, groups, keys, models, tenants, tokens};
+use super::{AdminError, Context, capacity, groups, keys, models, tenants, tokens, uses};
 use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView, TokenWithSecret};
 use crate::supervise::{Crash, Lifeline};
-use actix::{Actor, AtomicResponse, Handler, Message, WrapFuture};
+use actix::{Actor, AsyncContext, AtomicResponse, Handler, Message, WrapFuture};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub enum Write {
     PutCapacity(Vec<u8>),
     CreateAdminToken(Vec<u8>),
     DeleteAdminToken(String),
+    /// The registry as it is between two writes.
+    Export,
+    Import(Vec<u8>, Import),
 }
 
 /// A write, and who asks for it.
@@ -57,6 +61,8 @@ pub enum Written {
     Group(Box<GroupView>),
     Capacity(Box<CapacityView>),
     TokenWithSecret(Box<TokenWithSecret>),
+    Exported(Box<Export>),
+    Imported(Box<Plan>),
     Deleted,
 }
 
@@ -97,6 +103,10 @@ impl Context {
                 Written::TokenWithSecret(Box::new(tokens::create(self, by, &body).await?))
             }
             Write::DeleteAdminToken(id) => gone(tokens::delete(self, by, &id).await)?,
+            Write::Export => Written::Exported(Box::new(config::export(self).await?)),
+            Write::Import(body, how) => {
+                Written::Imported(Box::new(config::import(self, by, &body, how).await?))
+            }
         })
     }
 }
@@ -119,6 +129,13 @@ impl AdminActor {
 
 impl Actor for AdminActor {
     type Context = actix::Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(uses::PERIOD, |actor, ctx| {
+            let context = Arc::clone(&actor.context);
+            ctx.spawn(async move { context.write_uses().await }.into_actor(actor));
+        });
+    }
 }
 
 impl Handler<Order> for AdminActor {

@@ -15,7 +15,7 @@ use obleth_core::registry::{Group, Key, KeyDigest, Model, Registry, Tenant, Tena
 use obleth_core::response_cache::Purge;
 use obleth_schema::StoreError;
 use obleth_schema::audit::AuditRow;
-use obleth_schema::changes::{Change, Edit, Refused, apply};
+use obleth_schema::changes::{Change, Edit, Refused, apply, rehearse};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -37,7 +37,8 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn audit(&self, origin: &Origin, ts: i64) -> AuditRow {
+    /// The row of the audit.
+    pub(super) fn audit(&self, origin: &Origin, ts: i64) -> AuditRow {
         AuditRow {
             id: Uuid::now_v7().to_string(),
             ts,
@@ -55,6 +56,9 @@ impl Step {
         }
     }
 }
+
+/// Why steps were not made, and at which of them.
+pub(super) type Misstep = (Option<usize>, AdminError);
 
 /// What a change does to the snapshots of this process.
 #[derive(Debug)]
@@ -127,21 +131,26 @@ impl Context {
     }
 
     /// Stores all steps, or none, and puts them into force. An error names the step, if it was one.
-    pub(super) async fn commit_all(
-        &self,
-        origin: &Origin,
-        steps: Vec<Step>,
-    ) -> Result<(), (Option<usize>, AdminError)> {
-        let prepared = steps
-            .iter()
-            .enumerate()
-            .map(|(at, step)| effect(self, &step.change).map_err(|error| (Some(at), error)));
-        let effects = prepared.collect::<Result<Vec<_>, _>>()?;
+    pub(super) async fn commit_all(&self, origin: &Origin, steps: Vec<Step>) -> Result<(), Misstep> {
+        let effects = self.effects(&steps)?;
         let now = unix_micros();
         let audit = steps.iter().map(|step| step.audit(origin, now)).collect();
         let changes: Arc<[Change]> = steps.into_iter().map(|step| step.change).collect();
         apply(&self.store, &changes, audit).await.map_err(|refused| explain(&changes, refused))?;
         self.put_in_force(effects).await.map_err(|error| (None, error))
+    }
+
+    /// Says whether [`Self::commit_all`] would do, and does nothing: the transaction is made and taken back.
+    pub(super) async fn rehearse(&self, steps: Vec<Step>) -> Result<(), Misstep> {
+        self.effects(&steps)?;
+        let changes: Arc<[Change]> = steps.into_iter().map(|step| step.change).collect();
+        rehearse(&self.store, &changes).await.map_err(|refused| explain(&changes, refused))
+    }
+
+    fn effects(&self, steps: &[Step]) -> Result<Vec<Effect>, Misstep> {
+        let prepare =
+            |(at, step): (usize, &Step)| effect(self, &step.change).map_err(|error| (Some(at), error));
+        steps.iter().enumerate().map(prepare).collect()
     }
 
     async fn put_in_force(&self, effects: Vec<Effect>) -> Result<(), AdminError> {
@@ -220,7 +229,7 @@ impl Context {
 }
 
 /// What the database refused, in words of the API.
-fn explain(changes: &[Change], refused: Refused) -> (Option<usize>, AdminError) {
+fn explain(changes: &[Change], refused: Refused) -> Misstep {
     let change = refused.at.and_then(|at| changes.get(at));
     let error = match (refused.error, change) {
         (StoreError::Duplicate { field }, _) => duplicate(field),

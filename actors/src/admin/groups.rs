@@ -21,7 +21,7 @@ pub const DEFAULT: &str = "default";
 const KIND: &str = "group";
 
 /// The fields of a group.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
     pub name: String,
@@ -53,12 +53,17 @@ pub(super) fn weight_of(share: Share) -> i32 {
     i32::try_from(share.get()).unwrap_or(i32::MAX)
 }
 
+/// The row as a document.
+pub(super) fn spec_of(row: &GroupRow) -> GroupSpec {
+    GroupSpec { name: row.name.clone(), weight: share_of(row.weight) }
+}
+
 /// The row as the API answers it.
 pub(super) fn view(row: &GroupRow) -> GroupView {
     GroupView {
         id: row.id.clone(),
         version: row.version,
-        spec: GroupSpec { name: row.name.clone(), weight: share_of(row.weight) },
+        spec: spec_of(row),
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     }
@@ -77,15 +82,19 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<Option<Group
     Ok(obleth_schema::groups::by_name(&context.store, name).await?)
 }
 
-/// The step that puts the group of `spec` in place of `old`.
-pub(super) fn step(spec: GroupSpec, old: Option<&GroupRow>) -> Result<(Step, GroupView), AdminError> {
+/// The step that puts the group of `spec` in place of `old`; a new one gets `id` if there is one.
+pub(super) fn step(
+    spec: GroupSpec,
+    old: Option<&GroupRow>,
+    id: Option<Uuid>,
+) -> Result<(Step, GroupView), AdminError> {
     check_name("name", &spec.name)?;
     if old.is_some_and(|old| old.name == DEFAULT) && spec.name != DEFAULT {
         return Err(FieldError::new("name", "the group `default` always exists").into());
     }
     let now = unix_micros();
     let row = GroupRow {
-        id: old.map_or_else(|| Uuid::now_v7().to_string(), |old| old.id.clone()),
+        id: old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |old| old.id.clone()),
         version: old.map_or(1, |old| old.version + 1),
         name: spec.name,
         weight: weight_of(spec.weight),
@@ -123,7 +132,7 @@ pub(super) fn removal(row: &GroupRow) -> Result<Step, AdminError> {
 
 /// `POST /groups`.
 pub(super) async fn create(context: &Context, origin: &Origin, body: &[u8]) -> Result<GroupView, AdminError> {
-    let (step, view) = step(read(body)?, None)?;
+    let (step, view) = step(read(body)?, None, None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }
@@ -138,7 +147,7 @@ pub(super) async fn patch(
     let patch = Patch::read(body)?;
     let old = stored(context, name).await?.ok_or(AdminError::NotFound("group"))?;
     super::check_version(patch.version, old.version)?;
-    let (step, view) = step(patch.over(&view(&old).spec)?, Some(&old))?;
+    let (step, view) = step(patch.over(&spec_of(&old))?, Some(&old), None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }

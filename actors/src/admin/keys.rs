@@ -1,6 +1,7 @@
 //! API keys: made, changed, rotated, deleted. The secret is shown once; only its digest is kept.
 
 use super::commit::Step;
+use super::config::KeyItem;
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
 use super::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set};
@@ -11,10 +12,11 @@ use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
 use chrono::{DateTime, Utc};
 use obleth_core::ids::{KeyId, TenantId};
-use obleth_core::registry::{Key, KeyDigest};
+use obleth_core::registry::{Key, KeyDigest, LastUse};
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::keys::KeyRow;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::fmt::Write;
 use uuid::Uuid;
 
@@ -55,6 +57,14 @@ pub struct KeySpec {
 /// A key as the management API answers it.
 #[derive(Debug, Serialize)]
 pub struct KeyView {
+    #[serde(flatten)]
+    key: KeyDocument,
+    last_used_at: Option<String>,
+}
+
+/// A key as the audit tells of it: its use is no change.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyDocument {
     id: String,
     version: i64,
     tenant_id: String,
@@ -63,6 +73,13 @@ pub struct KeyView {
     spec: KeySpec,
     created_at: String,
     updated_at: String,
+}
+
+impl KeyDocument {
+    /// As the API answers it, with the last use, if there was one.
+    pub(super) fn used(self, last_used_at: Option<String>) -> KeyView {
+        KeyView { key: self, last_used_at }
+    }
 }
 
 /// A new key, or a rotated one, with the secret that is shown once.
@@ -99,7 +116,8 @@ struct Rotate {
 }
 
 impl KeySpec {
-    fn check(&self) -> Result<(), FieldError> {
+    /// Checks every field.
+    pub(super) fn check(&self) -> Result<(), FieldError> {
         check_name("name", &self.name)?;
         check_limits(
             self.tokens_per_minute,
@@ -152,14 +170,14 @@ fn changed(spec: &KeySpec, old: KeyRow, now: i64) -> Result<KeyRow, AdminError> 
     })
 }
 
-fn fresh(context: &Context, tenant: &str, secret: &Shown, now: i64) -> KeyRow {
+fn fresh(tenant: &str, secret: &Shown, hash: KeyDigest, now: i64) -> KeyRow {
     KeyRow {
         id: Uuid::now_v7().to_string(),
         version: 0,
         tenant_id: tenant.to_owned(),
         name: String::new(),
         key_prefix: prefix_of(secret),
-        key_hash: KeyDigest::of(&secret.0, context.pepper.as_ref()).to_hex(),
+        key_hash: hash.to_hex(),
         previous_hash: None,
         previous_until: None,
         disabled: false,
@@ -175,7 +193,8 @@ fn fresh(context: &Context, tenant: &str, secret: &Shown, now: i64) -> KeyRow {
     }
 }
 
-fn spec_of(row: &KeyRow) -> Result<KeySpec, AdminError> {
+/// The row as a document.
+pub(super) fn spec_of(row: &KeyRow) -> Result<KeySpec, AdminError> {
     Ok(KeySpec {
         name: row.name.clone(),
         disabled: row.disabled,
@@ -189,9 +208,9 @@ fn spec_of(row: &KeyRow) -> Result<KeySpec, AdminError> {
     })
 }
 
-/// The row as the API answers it.
-pub(super) fn view(row: &KeyRow) -> Result<KeyView, AdminError> {
-    Ok(KeyView {
+/// The row as the audit tells of it.
+pub(super) fn view(row: &KeyRow) -> Result<KeyDocument, AdminError> {
+    Ok(KeyDocument {
         id: row.id.clone(),
         version: row.version,
         tenant_id: row.tenant_id.clone(),
@@ -223,6 +242,7 @@ pub(super) fn snapshot(row: &KeyRow) -> Result<Key, AdminError> {
             row.requests_per_minute,
             &from_json::<Vec<BudgetSpec>>(&row.budgets)?,
         ),
+        used: LastUse::default(),
     })
 }
 
@@ -234,12 +254,49 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<KeyRow, AdminE
     obleth_schema::keys::by_id(&context.store, id).await?.ok_or(AdminError::NotFound("key"))
 }
 
+/// The row of an imported key in place of `old`, and what changes of it that the API does not show.
+pub(super) fn imported(
+    item: &KeyItem,
+    tenant: &str,
+    old: Option<&KeyRow>,
+    id: Option<Uuid>,
+) -> Result<(KeyRow, Vec<String>), AdminError> {
+    let now = unix_micros();
+    let secret = Shown(item.prefix.clone());
+    let base = old.cloned().unwrap_or_else(|| KeyRow {
+        id: id.unwrap_or_else(Uuid::now_v7).to_string(),
+        ..fresh(tenant, &secret, item.hash, now)
+    });
+    let previous = item.previous.map(|(hash, until)| (hash.to_hex(), until.timestamp_micros()));
+    let (previous_hash, previous_until) = previous.unzip();
+    let row = KeyRow {
+        tenant_id: tenant.to_owned(),
+        key_prefix: item.prefix.clone(),
+        key_hash: item.hash.to_hex(),
+        previous_hash,
+        previous_until,
+        ..changed(&item.spec, base, now)?
+    };
+    let mut hidden = Vec::new();
+    if let Some(old) = old {
+        // An overlap that is over is as good as none.
+        let overlap = |row: &KeyRow| row.previous_hash.clone().zip(row.previous_until.filter(|at| *at > now));
+        if old.key_hash != row.key_hash {
+            hidden.push("key_hash".to_owned());
+        }
+        if overlap(old) != overlap(&row) {
+            hidden.push("previous_key_hash".to_owned());
+        }
+    }
+    Ok((row, hidden))
+}
+
 /// The step that writes `row` in place of `old`.
 pub(super) fn step(
     action: &'static str,
     row: KeyRow,
     old: Option<&KeyRow>,
-) -> Result<(Step, KeyView), AdminError> {
+) -> Result<(Step, KeyDocument), AdminError> {
     let shown = view(&row)?;
     let before = old.map(view).transpose()?;
     let step = Step {
@@ -282,28 +339,38 @@ pub(super) async fn create(
     let tenant = tenants::stored(context, tenant).await?;
     let secret = Shown::new(SECRET);
     let now = unix_micros();
-    let row = changed(&spec, fresh(context, &tenant.id, &secret, now), now)?;
+    let hash = KeyDigest::of(&secret.0, context.pepper.as_ref());
+    let row = changed(&spec, fresh(&tenant.id, &secret, hash, now), now)?;
     let (step, key) = step("create", row, None)?;
     context.commit(origin, step).await?;
-    Ok(KeyWithSecret { key, secret })
+    Ok(KeyWithSecret { key: key.used(None), secret })
 }
 
-/// `PATCH /keys/{id}`.
+/// The tenant that a patch moves the key to; that there is one of this id is the database's to say.
+fn new_tenant(patch: &mut Patch) -> Result<Option<String>, FieldError> {
+    let wrong = || FieldError::new("tenant_id", "must be the id of a tenant");
+    let parse = |raw: Box<RawValue>| serde_json::from_str::<Uuid>(raw.get()).map_err(|_| wrong());
+    Ok(patch.remove("tenant_id").map(parse).transpose()?.map(|id| id.to_string()))
+}
+
+/// `PATCH /keys/{id}`: `tenant_id` moves it. What waits or runs stays with the tenant it came under.
 pub(super) async fn patch(
     context: &Context,
     origin: &Origin,
     id: &str,
     body: &[u8],
 ) -> Result<KeyView, AdminError> {
-    let patch = Patch::read(body)?;
+    let mut patch = Patch::read(body)?;
     let old = stored(context, id).await?;
     super::check_version(patch.version, old.version)?;
+    let tenant_id = new_tenant(&mut patch)?.unwrap_or_else(|| old.tenant_id.clone());
     let spec: KeySpec = patch.over(&spec_of(&old)?)?;
     spec.check()?;
-    let row = changed(&spec, old.clone(), unix_micros())?;
+    let row = KeyRow { tenant_id, ..changed(&spec, old.clone(), unix_micros())? };
     let (step, view) = step("update", row, Some(&old))?;
+    let used = context.last_use(&old.id).await?;
     context.commit(origin, step).await?;
-    Ok(view)
+    Ok(view.used(used))
 }
 
 /// `POST /keys/{id}/rotate`: a new secret; the old one works for the overlap.
@@ -331,8 +398,10 @@ pub(super) async fn rotate(
         ..old.clone()
     };
     let (step, key) = step("rotate", row, Some(&old))?;
+    // Before the change: after it, nothing may keep the secret from its owner.
+    let used = context.last_use(&old.id).await?;
     context.commit(origin, step).await?;
-    Ok(KeyWithSecret { key, secret })
+    Ok(KeyWithSecret { key: key.used(used), secret })
 }
 
 /// `DELETE /keys/{id}`.

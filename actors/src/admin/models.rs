@@ -5,16 +5,16 @@ use super::document::{Patch, read};
 use super::origin::Origin;
 use super::seal::Sealer;
 use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
-use crate::clock::unix_micros;
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::models::ModelRow;
 use serde::Serialize;
+use uuid::Uuid;
 
 mod row;
 mod spec;
 
-pub(super) use row::snapshot;
-use row::{spec_of, to_row};
+use row::to_row;
+pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
 pub(super) use spec::{ModelSpec, yes};
 
 /// As the audit names it.
@@ -48,13 +48,14 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<ModelRow, Ad
     obleth_schema::models::by_name(&context.store, name).await?.ok_or(AdminError::NotFound("model"))
 }
 
-/// The step that puts the model of `spec` in place of `old`.
+/// The step that puts the model of `spec` in place of `old`; a new one gets `id` if there is one.
 pub(super) fn step(
     context: &Context,
     spec: &ModelSpec,
     old: Option<&ModelRow>,
+    id: Option<Uuid>,
 ) -> Result<(Step, ModelView), AdminError> {
-    let row = to_row(&context.sealer, spec, old, unix_micros())?;
+    let row = to_row(&context.sealer, spec, old, id)?;
     let shown = view(&context.sealer, &row)?;
     let before = old.map(|old| view(&context.sealer, old)).transpose()?;
     let step = Step {
@@ -91,7 +92,7 @@ async fn write(
     spec: &ModelSpec,
     old: Option<&ModelRow>,
 ) -> Result<ModelView, AdminError> {
-    let (step, view) = step(context, spec, old)?;
+    let (step, view) = step(context, spec, old, None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }

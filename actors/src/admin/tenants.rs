@@ -99,7 +99,8 @@ impl TenantView {
 }
 
 impl TenantSpec {
-    fn check(&self) -> Result<(), FieldError> {
+    /// Checks every field.
+    pub(super) fn check(&self) -> Result<(), FieldError> {
         check_name("name", &self.name)?;
         check_name("group", &self.group)?;
         check_limits(
@@ -133,10 +134,11 @@ fn to_row(
     spec: &TenantSpec,
     group: &GroupRow,
     old: Option<&TenantRow>,
-    now: i64,
+    id: Option<Uuid>,
 ) -> Result<TenantRow, AdminError> {
+    let now = unix_micros();
     Ok(TenantRow {
-        id: old.map_or_else(|| Uuid::now_v7().to_string(), |row| row.id.clone()),
+        id: old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |row| row.id.clone()),
         version: old.map_or(1, |row| row.version + 1),
         name: spec.name.clone(),
         weight: weight_of(spec.weight),
@@ -160,7 +162,8 @@ fn status_of(row: &TenantRow) -> Status {
     if row.status == Status::Active.as_str() { Status::Active } else { Status::Suspended }
 }
 
-fn spec_of(row: &TenantRow, group: &str) -> Result<TenantSpec, AdminError> {
+/// The row as a document, in the group of this name.
+pub(super) fn spec_of(row: &TenantRow, group: &str) -> Result<TenantSpec, AdminError> {
     Ok(TenantSpec {
         name: row.name.clone(),
         weight: share_of(row.weight),
@@ -233,14 +236,15 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<TenantRow, Adm
     obleth_schema::tenants::by_id(&context.store, id).await?.ok_or(AdminError::NotFound("tenant"))
 }
 
-/// The step that puts the tenant of a checked document, which names `group`, in place of `old`; `old_group` is
-/// the name of the group it was in.
+/// The step that puts the tenant of a checked document, which names `group`, in place of `old`, which comes
+/// with the name of the group it was in. A new one gets `id` if there is one.
 pub(super) fn step(
     spec: &TenantSpec,
     group: &GroupRow,
     old: Option<(&TenantRow, &str)>,
+    id: Option<Uuid>,
 ) -> Result<(Step, TenantView), AdminError> {
-    let row = to_row(spec, group, old.map(|(row, _)| row), unix_micros())?;
+    let row = to_row(spec, group, old.map(|(row, _)| row), id)?;
     let shown = view_in(&row, &group.name)?;
     let before = old.map(|(row, group)| view_in(row, group)).transpose()?;
     let step = Step {
@@ -280,7 +284,7 @@ pub(super) async fn create(
     let spec: TenantSpec = read(body)?;
     spec.check()?;
     let group = group_named(context, &spec.group).await?;
-    let (step, view) = step(&spec, &group, None)?;
+    let (step, view) = step(&spec, &group, None, None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }
@@ -299,7 +303,7 @@ pub(super) async fn patch(
     let spec: TenantSpec = patch.over(&spec_of(&old, &old_group)?)?;
     spec.check()?;
     let group = group_named(context, &spec.group).await?;
-    let (step, view) = step(&spec, &group, Some((&old, &old_group)))?;
+    let (step, view) = step(&spec, &group, Some((&old, &old_group)), None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }

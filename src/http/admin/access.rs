@@ -66,7 +66,7 @@ pub async fn guard(
     if let Ok(id) = HeaderValue::from_str(&request_id_of(request.headers())) {
         request.headers_mut().insert(X_REQUEST_ID, id);
     }
-    let Some(gateway) = request.app_data::<Data<Gateway>>().map(Data::clone) else {
+    let Some(gateway) = request.app_data::<Data<Gateway>>().cloned() else {
         let fault = Fault::new(Code::Internal, "the listener has no gateway");
         let answer = refuse(request.request(), &fault);
         return Ok(request.into_response(answer).map_into_right_body());
@@ -119,6 +119,11 @@ pub async fn permit<B: MessageBody + 'static>(
     let text = format!("this takes a token of the role {}", least.as_str());
     let answer = refuse(request.request(), &Fault::new(Code::RoleForbidden, text));
     Ok(request.into_response(answer).map_into_right_body())
+}
+
+/// The role of the one who calls.
+pub fn role(request: &HttpRequest) -> Option<Role> {
+    request.extensions().get::<Visitor>().map(|Visitor(token)| token.role)
 }
 
 /// Who makes the change that this request asks for.

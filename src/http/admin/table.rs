@@ -4,7 +4,7 @@
 
 use super::access::permit;
 use super::{
-    audit, budgets, cache, fairshare, groups, keys, models, stats, tenants, tokens, usage, version,
+    audit, budgets, cache, config, fairshare, groups, keys, models, stats, tenants, tokens, usage, version,
 };
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
@@ -167,6 +167,12 @@ table! {
     }
     "/audit" {
         get Viewer audit::list, "Who changed what, newest first.";
+    }
+    "/config/export" {
+        get Viewer config::export, "The registry as one document, without secrets.";
+    }
+    "/config/import" {
+        post Operator config::import, "Makes the registry what the document says, or says what that takes.";
     }
     "/version" {
         get Viewer version, "The version of obleth.";
