@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicU32;
 use tokens::Tokens;
 
 mod actor;
+mod answers;
 mod audit;
 pub mod brownout;
 mod capacity;

@@ -39,6 +39,8 @@ pub enum Change {
     Capacity(CapacityRow, i64),
     AddAdminToken(AdminTokenRow),
     DeleteAdminToken(String),
+    /// Of no table: only the audit row that goes with it.
+    Told,
 }
 
 /// Which change was refused, and why. Nothing was changed.
@@ -141,6 +143,7 @@ macro_rules! one {
                 let gone = diesel::delete(tables::admin_tokens::table.find(id));
                 RunQueryDsl::execute(gone, $conn)$($wait)*?
             }
+            Change::Told => 1,
         }
     };
 }

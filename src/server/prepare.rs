@@ -30,7 +30,9 @@ pub(super) async fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared
         other => other?,
     };
     match document::load(gateway).await {
-        Err(StartError::Registry(error @ AdminError::StoreAway)) => return Ok(Prepared::Away(error.to_string())),
+        Err(StartError::Registry(error @ AdminError::StoreAway)) => {
+            return Ok(Prepared::Away(error.to_string()));
+        }
         other => other?,
     }
     match handles.budget.rebuild(store, &handles.accounting).await {

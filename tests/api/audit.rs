@@ -65,6 +65,8 @@ fn each_change_leaves_one_row_that_says_who_and_what() {
         admin.delete("/api/v1/models/m").await.expect(204);
         admin.put("/api/v1/capacity", &json!({"max_in_flight": 5})).await.expect(200);
         assert_eq!(last(&app).await["after"]["max_in_flight"], 5);
+        admin.delete("/api/v1/cache?model=n").await.expect(204);
+        assert_eq!(last(&app).await["before"], json!({"tenant_id": null, "model": "n"}));
         admin.delete(&path).await.expect(204);
         admin.delete(&format!("/api/v1/admin-tokens/{ci}")).await.expect(204);
         let what: Vec<_> = rows(&app, "")
@@ -75,7 +77,7 @@ fn each_change_leaves_one_row_that_says_who_and_what() {
             .collect();
         let expected = "create admin_token, create tenant, update tenant, create key, update key, rotate key, \
              delete key, create group, update group, delete group, create model, update model, create model, \
-             delete model, update capacity, delete tenant, delete admin_token";
+             delete model, update capacity, delete cache, delete tenant, delete admin_token";
         assert_eq!(what.join(", "), expected);
         app.stop().await;
     });

@@ -2,10 +2,11 @@
 
 use super::config::{self, Export, Import, Plan};
 use super::origin::Origin;
-use super::{AdminError, Context, capacity, groups, keys, models, tenants, tokens, uses};
+use super::{AdminError, Context, answers, capacity, groups, keys, models, tenants, tokens, uses};
 use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView, TokenWithSecret};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AsyncContext, AtomicResponse, Handler, Message, WrapFuture};
+use obleth_core::response_cache::Purge;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub enum Write {
     PatchGroup(String, Vec<u8>),
     DeleteGroup(String),
     PutCapacity(Vec<u8>),
+    PurgeCache(Purge),
     CreateAdminToken(Vec<u8>),
     DeleteAdminToken(String),
     /// The registry as it is between two writes.
@@ -99,6 +101,7 @@ impl Context {
             }
             Write::DeleteGroup(name) => gone(groups::delete(self, by, &name).await)?,
             Write::PutCapacity(body) => Written::Capacity(Box::new(capacity::put(self, by, &body).await?)),
+            Write::PurgeCache(purge) => gone(answers::purge(self, by, purge).await)?,
             Write::CreateAdminToken(body) => {
                 Written::TokenWithSecret(Box::new(tokens::create(self, by, &body).await?))
             }

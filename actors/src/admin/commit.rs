@@ -74,6 +74,7 @@ enum Effect {
     Slots(u32),
     Token(KeyDigest, AdminToken),
     NoToken(String),
+    Nothing,
 }
 
 /// What the response cache need not keep any longer.
@@ -111,7 +112,9 @@ fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
         Change::Model(Delete(gone)) => Effect::NoModel(id(gone, ModelId)?),
         Change::Group(Insert(row) | Update(row, _)) => Effect::Group(groups::snapshot(row)?),
         Change::Group(Delete(gone)) => Effect::NoGroup(id(gone, GroupId)?),
-        Change::Tenant(Insert(row) | Update(row, _)) => Effect::Tenant(Box::new(tenants::snapshot(&context.plans, row)?)),
+        Change::Tenant(Insert(row) | Update(row, _)) => {
+            Effect::Tenant(Box::new(tenants::snapshot(&context.plans, row)?))
+        }
         Change::Tenant(Delete(gone)) => Effect::NoTenant(id(gone, TenantId)?),
         Change::Key(Insert(row) | Update(row, _)) => Effect::Key(Box::new(keys::snapshot(row)?)),
         Change::Key(Delete(gone)) => Effect::NoKey(id(gone, KeyId)?),
@@ -121,6 +124,7 @@ fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
             Effect::Token(digest, token)
         }
         Change::DeleteAdminToken(gone) => Effect::NoToken(gone.clone()),
+        Change::Told => Effect::Nothing,
     })
 }
 
@@ -224,6 +228,7 @@ impl Context {
                 self.change_tokens(|tokens| tokens.retain(|_, token| *token.id != *id));
                 None
             }
+            Effect::Nothing => None,
         }
     }
 }

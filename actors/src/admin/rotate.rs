@@ -46,9 +46,9 @@ pub async fn rotate(store: &Store, from: &Sealer, to: &Sealer) -> Result<Rotatio
         name: "encryption key".to_owned(),
         before: key(from),
         after: key(to),
-        // Not made: the audit tells of all of them in one row.
-        change: Change::Model(Edit::Delete(String::new())),
+        change: Change::Told,
     };
+    // The audit tells of all of them in one row.
     let audit = vec![told.audit(&Origin::internal("rotate-encryption-key"), unix_micros())];
     apply(store, &Arc::from(changes), audit).await.map_err(|refused| AdminError::from(refused.error))?;
     if rotation.plain > 0 {
