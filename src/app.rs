@@ -1,6 +1,7 @@
 //! What every request can reach: the handles of the actors, the configuration it needs, its worker's client.
 
-use crate::config::{Config, UpstreamConfig};
+use crate::config::{Config, Document, UpstreamConfig};
+use crate::http::admin::Failures;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::AccessLog;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub plans: Plans,
     pub pepper: Option<Pepper>,
     pub admin_token: SecretString,
+    /// Applied before the gateway serves.
+    pub document: Option<Document>,
 }
 
 impl Settings {
@@ -60,6 +63,7 @@ impl Settings {
             },
             pepper: config.data.pepper.clone(),
             admin_token: config.listen.admin_token.clone(),
+            document: config.document.clone(),
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Gateway {
     pub access: AccessLog,
     pub traces: Traces,
     pub clock: Clock,
+    /// Of callers of the management API that had no valid token.
+    pub failures: Failures,
     /// Authenticated requests that have not ended.
     pub running: AtomicUsize,
     /// Bytes of request bodies that are held, all requests together.

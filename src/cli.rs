@@ -10,6 +10,7 @@ mod check_config;
 mod demo;
 mod migrate;
 mod mock;
+mod rotate;
 mod serve;
 mod signals;
 mod simulate;
@@ -39,6 +40,8 @@ enum Command {
     Migrate,
     /// Check the configuration and print the values in force.
     CheckConfig,
+    /// Encrypt every stored secret anew: from OBLETH_ENCRYPTION_KEY to OBLETH_NEW_ENCRYPTION_KEY.
+    RotateEncryptionKey,
     /// Replay a trace through the scheduler on a virtual clock and report who got what.
     Simulate(simulate::SimulateArguments),
 }
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Mock(arguments) => mock::run(&arguments),
         Command::Migrate => migrate::run(),
         Command::CheckConfig => check_config::run(),
+        Command::RotateEncryptionKey => rotate::run(),
         Command::Simulate(arguments) => simulate::run(&arguments),
     };
     match outcome {

@@ -10,6 +10,7 @@ mod admission;
 mod cache;
 mod data;
 mod env;
+mod file;
 mod ledger;
 mod listen;
 mod metrics;
@@ -18,8 +19,9 @@ mod upstream;
 
 pub use admission::AdmissionConfig;
 pub use cache::CacheConfig;
-pub use data::DataConfig;
+pub use data::{DataConfig, Rotating};
 pub use env::Env;
+pub use file::Document;
 pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
 pub use metrics::MetricsConfig;
@@ -37,6 +39,8 @@ pub struct Config {
     pub traces: TracesConfig,
     pub metrics: MetricsConfig,
     pub cache: CacheConfig,
+    /// `OBLETH_CONFIG_FILE`: applied at the start.
+    pub document: Option<Document>,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -70,18 +74,31 @@ impl Config {
         }
     }
 
+    /// Reads what `obleth rotate-encryption-key` needs.
+    pub fn rotation_from_process() -> Result<Rotating, Faults> {
+        let mut env = Env::process();
+        let rotating = Rotating::read(&mut env);
+        match (rotating, env.into_faults()) {
+            (Some(rotating), faults) if faults.is_empty() => Ok(rotating),
+            (_, faults) => Err(Faults(faults)),
+        }
+    }
+
     /// Reads the configuration from `env`.
     pub fn read(mut env: Env) -> Result<Self, Faults> {
         let data = DataConfig::read(&mut env);
+        let upstream = UpstreamConfig::read(&mut env);
+        let document = Document::read(&mut env, &upstream.outbound);
         let config = Self {
             listen: ListenConfig::read(&mut env),
-            upstream: UpstreamConfig::read(&mut env),
+            upstream,
             admission: AdmissionConfig::read(&mut env),
             cache: CacheConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
             metrics: MetricsConfig::read(&mut env),
             data,
+            document,
             unknown: env.unknown(),
         };
         match env.into_faults() {
@@ -100,6 +117,8 @@ impl Config {
         values.extend(self.traces.effective());
         values.extend(self.metrics.effective());
         values.extend(self.cache.effective());
+        let document = self.document.as_ref().map_or("(unset)", |document| &document.path);
+        values.push(("OBLETH_CONFIG_FILE", document.to_owned()));
         values
     }
 }

@@ -60,6 +60,7 @@ codes! {
     TenantSuspended = 403 "tenant_suspended" "permission_error";
     ModelNotAllowed = 403 "model_not_allowed" "permission_error";
     ModelDisabled = 403 "model_disabled" "permission_error";
+    RoleForbidden = 403 "role_forbidden" "permission_error";
     ModelNotFound = 404 "model_not_found" "invalid_request_error";
     NotFound = 404 "not_found" "invalid_request_error";
     MethodNotAllowed = 405 "method_not_allowed" "invalid_request_error";
@@ -69,6 +70,8 @@ codes! {
     TokensPerMinute = 429 "tokens_per_minute" "rate_limit_error";
     RequestsPerMinute = 429 "requests_per_minute" "rate_limit_error";
     BudgetReserved = 429 "budget_reserved" "rate_limit_error";
+    /// Management API.
+    TooManyFailures = 429 "too_many_failures" "rate_limit_error";
     TenantQueueFull = 429 "tenant_queue_full" "rate_limit_error";
     /// Ledger only.
     ClientLeft = 499 "client_left" "client_error";

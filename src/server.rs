@@ -6,6 +6,7 @@
 
 use crate::app::{Gateway, Handles, Settings};
 use crate::config::Config;
+use crate::http::admin::Failures;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Bounds, Metrics};
 use crate::telemetry::AccessLog;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
+mod document;
 mod listeners;
 mod prepare;
 mod shutdown;
@@ -61,6 +63,8 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     #[error("{0} is served by another obleth; several replicas share a PostgreSQL database")]
     Taken(DatabaseUrl),
+    #[error("OBLETH_CONFIG_FILE {0} cannot be applied: {1}")]
+    Document(Arc<str>, AdminError),
     #[error("OBLETH_DATABASE_URL is missing")]
     NoDatabase,
 }
@@ -115,7 +119,7 @@ fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketA
 }
 
 /// Takes the lock of a SQLite database. The kernel gives it back, however the process ends.
-fn lock_of(url: &DatabaseUrl) -> Result<Option<File>, StartError> {
+pub(crate) fn lock_of(url: &DatabaseUrl) -> Result<Option<File>, StartError> {
     let Some(path) = url.file() else {
         return Ok(None);
     };
@@ -230,6 +234,7 @@ fn gateway(
         access: AccessLog::start(),
         traces: Traces::start(&config.traces, &config.upstream.base)?,
         clock,
+        failures: Failures::default(),
         running: AtomicUsize::new(0),
         buffered: AtomicUsize::new(0),
     })

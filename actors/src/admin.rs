@@ -20,10 +20,16 @@ use seal::Sealer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use tokens::Tokens;
 
 mod actor;
+mod answers;
+mod audit;
 pub mod brownout;
 mod capacity;
+mod commit;
+mod config;
 mod document;
 pub mod fields;
 mod groups;
@@ -31,20 +37,29 @@ mod keys;
 mod limits;
 mod load;
 mod models;
+mod origin;
 mod outbound;
 mod read;
+mod rotate;
 pub mod seal;
 mod tenants;
+mod tokens;
+mod uses;
 
-use actor::AdminActor;
+use actor::{AdminActor, Order};
 pub use actor::{Write, Written};
 pub use capacity::CapacityView;
+pub use config::{Export, Import, Plan, Trust, check as check_document};
 pub use groups::GroupView;
 pub use keys::{KeyView, KeyWithSecret};
 pub use models::ModelView;
+pub use origin::Origin;
 pub use outbound::check_literal;
 pub use read::{Page, PageError, Window};
+pub use rotate::{Rotation, rotate};
 pub use tenants::TenantView;
+pub use tokens::{AdminToken, Role, TokenView, TokenWithSecret};
+pub use uses::minute_of;
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "admin";
@@ -64,6 +79,9 @@ pub enum AdminError {
     /// The field clashes with what exists.
     #[error("{1}")]
     Conflict(&'static str, &'static str),
+    /// The same for one of many, which is at this place.
+    #[error("{0}: {1}")]
+    ConflictAt(String, &'static str),
     /// The version is not the current one.
     #[error("the version is stale: somebody changed this meanwhile")]
     Stale,
@@ -112,6 +130,10 @@ impl From<StoreError> for AdminError {
 pub struct Context {
     store: Store,
     registry: Arc<ArcSwap<Registry>>,
+    /// Who may call the management API.
+    tokens: ArcSwap<Tokens>,
+    /// The latest minute whose uses of keys are written.
+    uses_written: AtomicU32,
     fairshare: Fairshare,
     cache: Cache,
     /// The configured capacity.
@@ -172,6 +194,8 @@ impl Admin {
         let context = Arc::new(Context {
             store: setup.store,
             registry: Arc::new(ArcSwap::from_pointee(Registry::default())),
+            tokens: ArcSwap::default(),
+            uses_written: AtomicU32::new(0),
             fairshare: setup.fairshare,
             cache: setup.cache,
             slots: setup.slots,
@@ -197,9 +221,9 @@ impl Admin {
         self.context.load().await
     }
 
-    /// Does one write. It is on disk and in force when this returns.
-    pub async fn write(&self, write: Write) -> Result<Written, AdminError> {
-        match self.actor.send(write).await {
+    /// Does one write of `origin`. It is on disk, with its audit row, and in force when this returns.
+    pub async fn write(&self, origin: Origin, write: Write) -> Result<Written, AdminError> {
+        match self.actor.send(Order { origin, write }).await {
             Ok(written) => {
                 self.context.health.note(!matches!(written, Err(AdminError::StoreAway)));
                 written

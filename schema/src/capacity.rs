@@ -1,13 +1,14 @@
 //! What an operator set instead of the configured slots: one row, made by its migration.
 
+use crate::changes::{Change, apply_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, Store, read};
 use crate::tables::capacity;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 /// The id of the row.
-const ID: &str = "global";
+pub(crate) const ID: &str = "global";
 
 /// The row.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, AsChangeset)]
@@ -31,10 +32,5 @@ pub async fn load(store: &Store) -> Result<CapacityRow, StoreError> {
 
 /// Replaces the row that has the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &CapacityRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = capacity::id.eq(ID).and(capacity::version.eq(expected));
-        let changed = diesel::update(capacity::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::Capacity(row.clone(), expected)).await
 }

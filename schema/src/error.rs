@@ -24,6 +24,9 @@ pub enum StoreError {
     /// A JSON column does not hold what the queries need of it. `field` is `table.column`.
     #[error("{field} is not a JSON list of names")]
     Malformed { field: &'static str },
+    /// All went well, and was taken back as it should be.
+    #[error("a rehearsal only")]
+    Rehearsed,
     /// The tables could not be brought up to date.
     #[error("migration failed: {reason}")]
     Migration { reason: String },
@@ -43,7 +46,7 @@ impl StoreError {
 }
 
 /// Constraint of PostgreSQL, and the column as SQLite names it in its message.
-const UNIQUE: [(&str, &str); 13] = [
+const UNIQUE: [(&str, &str); 17] = [
     ("models_pkey", "models.id"),
     ("models_model_name_key", "models.model_name"),
     ("model_names_pkey", "model_names.name"),
@@ -54,6 +57,10 @@ const UNIQUE: [(&str, &str); 13] = [
     ("keys_previous_hash_key", "keys.previous_hash"),
     ("tenant_groups_pkey", "tenant_groups.id"),
     ("tenant_groups_name_key", "tenant_groups.name"),
+    ("admin_tokens_pkey", "admin_tokens.id"),
+    ("admin_tokens_name_key", "admin_tokens.name"),
+    ("admin_tokens_token_hash_key", "admin_tokens.token_hash"),
+    ("audit_pkey", "audit.id"),
     ("ledger_pkey", "ledger.row_id"),
     ("__diesel_schema_migrations_pkey", "__diesel_schema_migrations.version"),
     ("pg_type_typname_nsp_index", "pg_type.typname"),

@@ -1,7 +1,8 @@
 //! Groups of tenants: the upper level of the fair queue. Table `tenant_groups` (`GROUPS` is an SQL word).
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::tenant_groups;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -26,30 +27,17 @@ pub struct GroupRow {
 
 /// Adds a group.
 pub async fn insert(store: &Store, row: &GroupRow) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(tenant_groups::table).values(&row).execute(conn).await?;
-        Ok(())
-    })
+    apply_one(store, Change::Group(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the group that has this id and the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &GroupRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = tenant_groups::id.eq(row.id.clone()).and(tenant_groups::version.eq(expected));
-        let changed = diesel::update(tenant_groups::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::Group(Edit::Update(row.clone(), expected))).await
 }
 
 /// Deletes a group; `false` when there was none, [`StoreError::Referenced`] while it has tenants.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(tenant_groups::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::Group(Edit::Delete(id.to_owned()))).await
 }
 
 /// The group with this id.

@@ -1,9 +1,11 @@
 //! API keys of tenants. Only hashes of the secrets are kept.
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::keys;
 use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text};
 use diesel_async::RunQueryDsl;
 use std::fmt;
 
@@ -46,30 +48,17 @@ impl fmt::Debug for KeyRow {
 
 /// Adds a key; [`StoreError::Referenced`] when its tenant does not exist.
 pub async fn insert(store: &Store, row: &KeyRow) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(keys::table).values(&row).execute(conn).await?;
-        Ok(())
-    })
+    apply_one(store, Change::Key(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the key that has this id and the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &KeyRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = keys::id.eq(row.id.clone()).and(keys::version.eq(expected));
-        let changed = diesel::update(keys::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::Key(Edit::Update(row.clone(), expected))).await
 }
 
 /// Deletes a key; `false` when there was none, its keys go with it, its bills stay.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(keys::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::Key(Edit::Delete(id.to_owned()))).await
 }
 
 /// The key with this id.
@@ -90,6 +79,16 @@ pub async fn by_hash(store: &Store, hash: &str) -> Result<Option<KeyRow>, StoreE
     })
 }
 
+/// Which keys a listing shows; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFilter {
+    pub tenant_id: Option<String>,
+    /// What the part of the secret that may be shown begins with.
+    pub prefix: Option<String>,
+    pub name: Option<String>,
+    pub disabled: Option<bool>,
+}
+
 /// A page of keys by id, from the one behind `after`; of one tenant if it is named.
 pub async fn list(
     store: &Store,
@@ -97,13 +96,39 @@ pub async fn list(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<KeyRow>, StoreError> {
-    let tenant_id = tenant_id.map(str::to_owned);
+    let filter = KeyFilter { tenant_id: tenant_id.map(str::to_owned), ..KeyFilter::default() };
+    search(store, &filter, after, limit).await
+}
+
+diesel::define_sql_function! {
+    /// `LIKE` has no case on SQLite and takes `_` for any character.
+    fn substr(text: Text, start: Integer, length: Integer) -> Text;
+}
+
+/// A page of the keys that `filter` shows, by id, from the one behind `after`.
+pub async fn search(
+    store: &Store,
+    filter: &KeyFilter,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let filter = filter.clone();
     // Ids are never empty, so the empty one stands for the beginning.
     let after = after.unwrap_or_default().to_owned();
     read!(store, PATIENCE, |conn: Db| {
         let mut query = keys::table.select(KeyRow::as_select()).into_boxed::<Db>();
-        if let Some(tenant_id) = tenant_id {
+        if let Some(tenant_id) = filter.tenant_id {
             query = query.filter(keys::tenant_id.eq(tenant_id));
+        }
+        if let Some(prefix) = filter.prefix {
+            let length = i32::try_from(prefix.chars().count()).unwrap_or(i32::MAX);
+            query = query.filter(substr(keys::key_prefix, 1, length).eq(prefix));
+        }
+        if let Some(name) = filter.name {
+            query = query.filter(keys::name.eq(name));
+        }
+        if let Some(disabled) = filter.disabled {
+            query = query.filter(keys::disabled.eq(disabled));
         }
         Ok(query.filter(keys::id.gt(after)).order(keys::id).limit(limit.into()).load(conn).await?)
     })

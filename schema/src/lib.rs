@@ -5,8 +5,12 @@
 //! Invariants: both databases answer the same to the same calls; a write that was begun runs to its end even
 //! if its caller leaves; no error text carries a password or the value of a row.
 
+pub mod admin_tokens;
+pub mod audit;
 pub mod capacity;
+pub mod changes;
 pub mod groups;
+pub mod key_uses;
 pub mod keys;
 pub mod ledger;
 pub mod models;

@@ -3,8 +3,9 @@
 //! Invariant: `model_names` holds the name and the aliases of every model, written in the same transaction,
 //! so that a name belongs to one model only.
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::{model_names, models};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -56,48 +57,26 @@ impl fmt::Debug for ModelRow {
 
 /// Adds a model with its names; [`StoreError::Duplicate`] when one of them is taken.
 pub async fn insert(store: &Store, row: &ModelRow) -> Result<(), StoreError> {
-    let names = names_of(row)?;
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(models::table).values(&row).execute(conn).await?;
-        for name in names {
-            diesel::insert_into(model_names::table).values(name).execute(conn).await?;
-        }
-        Ok(())
-    })
+    apply_one(store, Change::Model(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the model that has this id and the version `expected`, and its names; else
 /// [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &ModelRow, expected: i64) -> Result<(), StoreError> {
-    let names = names_of(row)?;
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = models::id.eq(row.id.clone()).and(models::version.eq(expected));
-        let changed = diesel::update(models::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 {
-            return Err(StoreError::Stale);
-        }
-        let old = model_names::table.filter(model_names::model_id.eq(row.id.clone()));
-        diesel::delete(old).execute(conn).await?;
-        for name in names {
-            diesel::insert_into(model_names::table).values(name).execute(conn).await?;
-        }
-        Ok(())
-    })
+    apply_one(store, Change::Model(Edit::Update(row.clone(), expected))).await
 }
 
 /// A row of `model_names`.
 #[derive(Insertable)]
 #[diesel(table_name = model_names)]
-struct NameRow {
+pub(crate) struct NameRow {
     name: String,
     model_id: String,
 }
 
 /// The name and the aliases of a model, each once: an alias that repeats another of the same model is no
 /// clash.
-fn names_of(row: &ModelRow) -> Result<Vec<NameRow>, StoreError> {
+pub(crate) fn names_of(row: &ModelRow) -> Result<Vec<NameRow>, StoreError> {
     let mut names: BTreeSet<String> =
         serde_json::from_str(&row.aliases).map_err(|_| StoreError::Malformed { field: "models.aliases" })?;
     names.insert(row.model_name.clone());
@@ -106,11 +85,7 @@ fn names_of(row: &ModelRow) -> Result<Vec<NameRow>, StoreError> {
 
 /// Deletes a model; `false` when there was none, its keys go with it, its bills stay.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(models::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::Model(Edit::Delete(id.to_owned()))).await
 }
 
 /// The model with this id.

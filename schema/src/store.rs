@@ -57,6 +57,24 @@ impl Store {
         })
     }
 
+    /// Writes the file of a SQLite database anew, so that nothing that was deleted is left in it. PostgreSQL does so
+    /// by itself, in its own time.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        use diesel::connection::SimpleConnection as _;
+        let Pools::Sqlite(sqlite) = &self.pools else {
+            return Ok(());
+        };
+        let sqlite = sqlite.clone();
+        self.detached(async move {
+            let mut writer = sqlite.writer().await?;
+            let run = |conn: &mut diesel::SqliteConnection| {
+                conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+            };
+            Ok(writer.spawn_blocking(run).await?)
+        })
+        .await
+    }
+
     pub(crate) const fn pools(&self) -> &Pools {
         &self.pools
     }

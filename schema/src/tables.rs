@@ -102,6 +102,41 @@ diesel::table! {
 }
 
 diesel::table! {
+    admin_tokens (id) {
+        id -> Text,
+        name -> Text,
+        role -> Text,
+        token_hash -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> Text,
+        ts -> BigInt,
+        actor_id -> Text,
+        actor_name -> Text,
+        method -> Text,
+        action -> Text,
+        kind -> Text,
+        object_id -> Text,
+        object_name -> Text,
+        before_json -> Nullable<Text>,
+        after_json -> Nullable<Text>,
+        request_id -> Text,
+        address -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    key_uses (key_id) {
+        key_id -> Text,
+        last_used_at -> BigInt,
+    }
+}
+
+diesel::table! {
     ledger (row_id) {
         row_id -> Text,
         request_id -> Text,

@@ -1,7 +1,8 @@
 //! Tenants: the unit of weight, budget and bill.
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::tenants;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -35,30 +36,17 @@ pub struct TenantRow {
 
 /// Adds a tenant; [`StoreError::Referenced`] when its group does not exist.
 pub async fn insert(store: &Store, row: &TenantRow) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(tenants::table).values(&row).execute(conn).await?;
-        Ok(())
-    })
+    apply_one(store, Change::Tenant(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the tenant that has this id and the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &TenantRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = tenants::id.eq(row.id.clone()).and(tenants::version.eq(expected));
-        let changed = diesel::update(tenants::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::Tenant(Edit::Update(row.clone(), expected))).await
 }
 
 /// Deletes a tenant; `false` when there was none, its keys go with it, its bills stay.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(tenants::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::Tenant(Edit::Delete(id.to_owned()))).await
 }
 
 /// The tenant with this id.

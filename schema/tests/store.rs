@@ -7,6 +7,7 @@
 
 mod store {
     mod backend;
+    mod changes;
     mod faults;
     mod ledger;
     mod migrations;

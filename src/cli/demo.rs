@@ -7,7 +7,7 @@ use crate::mock::{self, MockOptions};
 use crate::server::{Patience, Running};
 use crate::telemetry;
 use clap::Args;
-use obleth_actors::admin::{AdminError, Write, Written};
+use obleth_actors::admin::{AdminError, Origin, Write, Written};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,19 +86,21 @@ fn configuration(directory: &Path, token: &str, upstream: &str) -> Result<Config
 /// Makes the models, the tenant and its key; a second demo in the same directory finds them and makes a key.
 async fn furnish(running: &Running) -> Result<String, AdminError> {
     let admin = &running.gateway.handles.admin;
+    let origin = Origin::internal("demo");
     for (name, output) in [(CHAT_MODEL, "0.0000015"), (EMBEDDING_MODEL, "0")] {
         let model = format!(
             r#"{{"model_name":"{name}","input_cost_per_token":"0.0000005","output_cost_per_token":"{output}"}}"#
         );
-        admin.write(Write::PutModel(name.to_owned(), model.into_bytes())).await?;
+        admin.write(origin.clone(), Write::PutModel(name.to_owned(), model.into_bytes())).await?;
     }
-    let tenant = match admin.write(Write::CreateTenant(br#"{"name":"demo"}"#.to_vec())).await {
+    let tenant = match admin.write(origin.clone(), Write::CreateTenant(br#"{"name":"demo"}"#.to_vec())).await
+    {
         Ok(Written::Tenant(view)) => view.id().to_owned(),
         Err(AdminError::Conflict(..)) => admin.tenant_named("demo").await?.id().to_owned(),
         Ok(_) => return Err(AdminError::Internal),
         Err(error) => return Err(error),
     };
-    match admin.write(Write::CreateKey(tenant, br#"{"name":"demo"}"#.to_vec())).await? {
+    match admin.write(origin.clone(), Write::CreateKey(tenant, br#"{"name":"demo"}"#.to_vec())).await? {
         Written::KeyWithSecret(key) => Ok(key.secret().to_owned()),
         _ => Err(AdminError::Internal),
     }

@@ -27,12 +27,8 @@ pub struct DataConfig {
 impl DataConfig {
     pub(super) fn read(env: &mut Env) -> Self {
         let database = Self::database(env);
-        let key = env.secret("OBLETH_ENCRYPTION_KEY");
-        let bytes = key.as_ref().and_then(key_bytes);
-        if key.is_some() && bytes.is_none() {
-            env.fault("OBLETH_ENCRYPTION_KEY must be base64 of exactly 32 bytes".to_owned());
-        }
-        if key.is_none() && database.as_ref().is_some_and(DatabaseUrl::is_shared) {
+        let (is_set, bytes) = key_of(env, "OBLETH_ENCRYPTION_KEY");
+        if !is_set && database.as_ref().is_some_and(DatabaseUrl::is_shared) {
             env.fault("OBLETH_ENCRYPTION_KEY is required with a PostgreSQL database".to_owned());
         }
         Self {
@@ -56,6 +52,39 @@ impl DataConfig {
             ("OBLETH_API_KEY_PEPPER", set(self.pepper.is_some())),
         ]
     }
+}
+
+/// From which key to which, and where.
+#[derive(Clone, Debug)]
+pub struct Rotating {
+    pub database: DatabaseUrl,
+    pub from: Sealer,
+    pub to: Sealer,
+}
+
+impl Rotating {
+    pub(super) fn read(env: &mut Env) -> Option<Self> {
+        let database = DataConfig::database(env);
+        let (_, from) = key_of(env, "OBLETH_ENCRYPTION_KEY");
+        let (is_set, to) = key_of(env, "OBLETH_NEW_ENCRYPTION_KEY");
+        if !is_set {
+            env.fault("OBLETH_NEW_ENCRYPTION_KEY is required".to_owned());
+        }
+        if to.is_some() && from == to {
+            env.fault("OBLETH_NEW_ENCRYPTION_KEY is the same as OBLETH_ENCRYPTION_KEY".to_owned());
+        }
+        Some(Self { database: database?, from: Sealer::new(from.as_ref()), to: Sealer::new(Some(&to?)) })
+    }
+}
+
+/// Whether a key is set, and the key if it is one.
+fn key_of(env: &mut Env, name: &'static str) -> (bool, Option<[u8; KEY_BYTES]>) {
+    let key = env.secret(name);
+    let bytes = key.as_ref().and_then(key_bytes);
+    if key.is_some() && bytes.is_none() {
+        env.fault(format!("{name} must be base64 of exactly 32 bytes"));
+    }
+    (key.is_some(), bytes)
 }
 
 fn key_bytes(key: &SecretString) -> Option<[u8; KEY_BYTES]> {

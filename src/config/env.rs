@@ -6,6 +6,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+/// What is no variable of the configuration.
+const FOREIGN: [&str; 3] = ["OBLETH_TEST_", "OBLETH_CACHE_DIR", "OBLETH_SECRET_"];
+
 /// An environment, and the faults found in it so far.
 #[derive(Debug)]
 pub struct Env {
@@ -101,9 +104,10 @@ impl Env {
         self.faults.push(text);
     }
 
-    /// Variables that are set and that nobody read. Test and tool variables of this repository are not meant.
+    /// Variables that are set and that nobody read. Test and tool variables of this repository are not meant, nor
+    /// secrets that a document refers to.
     pub fn unknown(&self) -> Vec<String> {
-        let foreign = |name: &&String| !name.starts_with("OBLETH_TEST_") && *name != "OBLETH_CACHE_DIR";
+        let foreign = |name: &&String| FOREIGN.iter().all(|prefix| !name.starts_with(prefix));
         self.values
             .keys()
             .filter(|name| !self.read.contains(name.as_str()))

@@ -45,9 +45,11 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
 }
 
 /// A 405 that names the methods of the route.
-pub fn method_not_allowed(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+pub fn method_not_allowed(request: &HttpRequest, allowed: &str) -> HttpResponse {
     let fault = Fault::new(Code::MethodNotAllowed, format!("this route answers {allowed}"));
     let mut answer = fault.respond(&request_id_of(request.headers()));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        answer.headers_mut().insert(ALLOW, allowed);
+    }
     answer
 }

@@ -4,6 +4,7 @@ use crate::app::Gateway;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Phase;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use obleth_actors::admin::minute_of;
 use obleth_core::registry::{Key, KeyDigest, Registry, Tenant, TenantStatus};
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub fn authenticate(gateway: &Gateway, headers: &HeaderMap, now_unix_micros: i64
         return Err(unknown(gateway));
     };
     check(key, tenant, now_unix_micros)?;
+    key.used.note(minute_of(now_unix_micros));
     Ok(Caller { tenant: Arc::clone(tenant), key: Arc::clone(key) })
 }
 

@@ -100,8 +100,8 @@ pub(super) fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Resu
             .app_data(Data::from(Arc::clone(&gateway)))
             .app_data(Data::new(client.upstream()))
             .wrap(TracingLogger::<RequestSpan>::new())
-            .service(admin::resource("/health", "GET", [web::get().to(alive)]))
-            .service(admin::resource("/ready", "GET", [web::get().to(ready)]))
+            .service(admin::open_resource("/health", web::get().to(alive)))
+            .service(admin::open_resource("/ready", web::get().to(ready)))
             .configure(admin::routes)
             .default_service(web::to(admin::not_found))
     });
@@ -122,7 +122,7 @@ pub(super) fn serve_metrics(gateway: &Arc<Gateway>, listener: TcpListener) -> Re
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::from(Arc::clone(&gateway)))
-            .service(admin::resource("/metrics", "GET", [web::get().to(metrics_page)]))
+            .service(admin::open_resource("/metrics", web::get().to(metrics_page)))
             .default_service(web::to(admin::not_found))
     });
     Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())

@@ -1,6 +1,6 @@
 //! What must be done before requests are served: tables, registry, budgets.
 
-use super::{RETRY, StartError, warn_of_forwarded_keys};
+use super::{RETRY, StartError, document, warn_of_forwarded_keys};
 use crate::app::Gateway;
 use crate::lifecycle::Phase;
 use obleth_actors::admin::AdminError;
@@ -29,8 +29,10 @@ pub(super) async fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared
         }
         other => other?,
     };
-    match handles.admin.load().await {
-        Err(error @ AdminError::StoreAway) => return Ok(Prepared::Away(error.to_string())),
+    match document::load(gateway).await {
+        Err(StartError::Registry(error @ AdminError::StoreAway)) => {
+            return Ok(Prepared::Away(error.to_string()));
+        }
         other => other?,
     }
     match handles.budget.rebuild(store, &handles.accounting).await {

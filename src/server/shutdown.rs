@@ -53,7 +53,11 @@ impl Running {
         }
         let accounting = &self.gateway.handles.accounting;
         let (written, ()) = tokio::join!(accounting.flush(FLUSH), self.gateway.traces.flush(LAST_SPANS));
-        if !written {
+        if written {
+            // Worth no more than a moment.
+            let uses = self.gateway.handles.admin.write_uses();
+            _ = actix_rt::time::timeout(FLUSH, uses).await;
+        } else {
             let rows = accounting.counts().waiting;
             tracing::warn!(rows, "ledger rows did not reach the database and wait in the journal");
         }

@@ -10,8 +10,10 @@
 )]
 
 mod aborts;
+mod access;
 mod after_the_wait;
 mod audio;
+mod audit;
 mod bad_input;
 mod bad_wire;
 mod breaker;
@@ -22,11 +24,13 @@ mod cache_flights;
 mod capacity;
 mod chat;
 mod come_again;
+mod config_document;
 mod deadlines;
 mod fairness;
 mod fallback;
 mod headers;
 mod identity;
+mod key_care;
 mod leaving;
 mod limits;
 mod live_changes;

@@ -115,13 +115,13 @@ fn access_methods_and_sizes_are_checked() {
         let (app, admin) = start().await;
         let address = app.running.admin;
         let longer = format!("{}x", crate::support::ADMIN_TOKEN);
-        for token in [None, Some("wrong"), Some(""), Some(longer.as_str()), Some("Bearer")] {
+        let paths = ["/api/v1/models", "/api/v1/nowhere", "/api/v1/usage/logs", "/api/v1/version"];
+        let tokens = [None, Some("wrong"), Some(""), Some(longer.as_str()), Some("Bearer")];
+        for (token, path) in tokens.into_iter().zip(paths.into_iter().cycle()) {
             let caller = Caller::new(address, token);
-            for path in ["/api/v1/models", "/api/v1/nowhere", "/api/v1/usage/logs", "/api/v1/version"] {
-                let answer = caller.get(path).await.expect(401);
-                assert_eq!(answer.error_code(), "unauthorized");
-                assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
-            }
+            let answer = caller.get(path).await.expect(401);
+            assert_eq!(answer.error_code(), "unauthorized");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
             caller.post("/api/v1/models", &json!({"model_name": "m"})).await.expect(401);
         }
         for path in [

@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod kill;
+mod rotation;
 mod shutdown;
 mod simulate;
 mod spawned;

@@ -14,8 +14,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod last_use;
 mod secret;
 
+pub use last_use::LastUse;
 pub use secret::{KeyDigest, Pepper};
 
 /// A model a tenant may name, and the upstream that serves it.
@@ -103,6 +105,8 @@ pub struct Key {
     pub max_in_flight: Option<u32>,
     /// Limits a minute and budgets of its own, besides those of the tenant.
     pub limits: Limits,
+    /// Noted by those who recognise the key.
+    pub used: LastUse,
 }
 
 /// A group of tenants.
@@ -220,8 +224,16 @@ impl Registry {
         keys.into_iter().for_each(|key| self.remove_key(key));
     }
 
-    /// Adds a key or replaces the one of this id.
+    /// All keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.values()
+    }
+
+    /// Adds a key or replaces the one of this id, whose last use it keeps.
     pub fn put_key(&mut self, key: Key) {
+        if let Some(old) = self.keys.get(&key.id) {
+            key.used.note(old.used.minute());
+        }
         self.remove_key(key.id);
         if let Some((previous, _)) = key.previous {
             self.digests.insert(previous, key.id);

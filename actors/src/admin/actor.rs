@@ -1,16 +1,18 @@
 //! The actor: one write after the other.
 
-use super::{AdminError, Context, capacity, groups, keys, models, tenants};
-use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView};
+use super::config::{self, Export, Import, Plan};
+use super::origin::Origin;
+use super::{AdminError, Context, answers, capacity, groups, keys, models, tenants, tokens, uses};
+use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView, TokenWithSecret};
 use crate::supervise::{Crash, Lifeline};
-use actix::{Actor, AtomicResponse, Handler, Message, WrapFuture};
+use actix::{Actor, AsyncContext, AtomicResponse, Handler, Message, WrapFuture};
+use obleth_core::response_cache::Purge;
 use std::fmt;
 use std::sync::Arc;
 
 /// A write of the management API. Bodies are JSON text, read here so that an error names its field; they may
 /// hold secrets, so they are never printed.
-#[derive(Clone, Message)]
-#[rtype(result = "Result<Written, AdminError>")]
+#[derive(Clone)]
 pub enum Write {
     CreateModel(Vec<u8>),
     PatchModel(String, Vec<u8>),
@@ -27,6 +29,20 @@ pub enum Write {
     PatchGroup(String, Vec<u8>),
     DeleteGroup(String),
     PutCapacity(Vec<u8>),
+    PurgeCache(Purge),
+    CreateAdminToken(Vec<u8>),
+    DeleteAdminToken(String),
+    /// The registry as it is between two writes.
+    Export,
+    Import(Vec<u8>, Import),
+}
+
+/// A write, and who asks for it.
+#[derive(Message)]
+#[rtype(result = "Result<Written, AdminError>")]
+pub(super) struct Order {
+    pub origin: Origin,
+    pub write: Write,
 }
 
 impl fmt::Debug for Write {
@@ -46,44 +62,60 @@ pub enum Written {
     KeyWithSecret(Box<KeyWithSecret>),
     Group(Box<GroupView>),
     Capacity(Box<CapacityView>),
+    TokenWithSecret(Box<TokenWithSecret>),
+    Exported(Box<Export>),
+    Imported(Box<Plan>),
     Deleted,
 }
 
 impl Context {
-    async fn write(&self, write: Write) -> Result<Written, AdminError> {
-        match write {
-            Write::CreateModel(body) => models::create(self, &body).await.map(Box::new).map(Written::Model),
+    async fn write(&self, Order { origin, write }: Order) -> Result<Written, AdminError> {
+        let by = &origin;
+        Ok(match write {
+            Write::CreateModel(body) => Written::Model(Box::new(models::create(self, by, &body).await?)),
             Write::PatchModel(name, body) => {
-                models::patch(self, &name, &body).await.map(Box::new).map(Written::Model)
+                Written::Model(Box::new(models::patch(self, by, &name, &body).await?))
             }
-            Write::PutModel(name, body) => models::put(self, &name, &body).await.map(|(view, created)| {
+            Write::PutModel(name, body) => {
+                let (view, created) = models::put(self, by, &name, &body).await?;
                 let view = Box::new(view);
                 if created { Written::ModelCreated(view) } else { Written::Model(view) }
-            }),
-            Write::DeleteModel(name) => models::delete(self, &name).await.map(|()| Written::Deleted),
-            Write::CreateTenant(body) => {
-                tenants::create(self, &body).await.map(Box::new).map(Written::Tenant)
             }
+            Write::DeleteModel(name) => gone(models::delete(self, by, &name).await)?,
+            Write::CreateTenant(body) => Written::Tenant(Box::new(tenants::create(self, by, &body).await?)),
             Write::PatchTenant(id, body) => {
-                tenants::patch(self, &id, &body).await.map(Box::new).map(Written::Tenant)
+                Written::Tenant(Box::new(tenants::patch(self, by, &id, &body).await?))
             }
-            Write::DeleteTenant(id) => tenants::delete(self, &id).await.map(|()| Written::Deleted),
+            Write::DeleteTenant(id) => gone(tenants::delete(self, by, &id).await)?,
             Write::CreateKey(tenant, body) => {
-                keys::create(self, &tenant, &body).await.map(Box::new).map(Written::KeyWithSecret)
+                Written::KeyWithSecret(Box::new(keys::create(self, by, &tenant, &body).await?))
             }
-            Write::PatchKey(id, body) => keys::patch(self, &id, &body).await.map(Box::new).map(Written::Key),
+            Write::PatchKey(id, body) => Written::Key(Box::new(keys::patch(self, by, &id, &body).await?)),
             Write::RotateKey(id, body) => {
-                keys::rotate(self, &id, &body).await.map(Box::new).map(Written::KeyWithSecret)
+                Written::KeyWithSecret(Box::new(keys::rotate(self, by, &id, &body).await?))
             }
-            Write::DeleteKey(id) => keys::delete(self, &id).await.map(|()| Written::Deleted),
-            Write::CreateGroup(body) => groups::create(self, &body).await.map(Box::new).map(Written::Group),
+            Write::DeleteKey(id) => gone(keys::delete(self, by, &id).await)?,
+            Write::CreateGroup(body) => Written::Group(Box::new(groups::create(self, by, &body).await?)),
             Write::PatchGroup(name, body) => {
-                groups::patch(self, &name, &body).await.map(Box::new).map(Written::Group)
+                Written::Group(Box::new(groups::patch(self, by, &name, &body).await?))
             }
-            Write::DeleteGroup(name) => groups::delete(self, &name).await.map(|()| Written::Deleted),
-            Write::PutCapacity(body) => capacity::put(self, &body).await.map(Box::new).map(Written::Capacity),
-        }
+            Write::DeleteGroup(name) => gone(groups::delete(self, by, &name).await)?,
+            Write::PutCapacity(body) => Written::Capacity(Box::new(capacity::put(self, by, &body).await?)),
+            Write::PurgeCache(purge) => gone(answers::purge(self, by, purge).await)?,
+            Write::CreateAdminToken(body) => {
+                Written::TokenWithSecret(Box::new(tokens::create(self, by, &body).await?))
+            }
+            Write::DeleteAdminToken(id) => gone(tokens::delete(self, by, &id).await)?,
+            Write::Export => Written::Exported(Box::new(config::export(self).await?)),
+            Write::Import(body, how) => {
+                Written::Imported(Box::new(config::import(self, by, &body, how).await?))
+            }
+        })
     }
+}
+
+fn gone(deleted: Result<(), AdminError>) -> Result<Written, AdminError> {
+    deleted.map(|()| Written::Deleted)
 }
 
 /// The registry's actor.
@@ -100,15 +132,22 @@ impl AdminActor {
 
 impl Actor for AdminActor {
     type Context = actix::Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(uses::PERIOD, |actor, ctx| {
+            let context = Arc::clone(&actor.context);
+            ctx.spawn(async move { context.write_uses().await }.into_actor(actor));
+        });
+    }
 }
 
-impl Handler<Write> for AdminActor {
+impl Handler<Order> for AdminActor {
     // Atomic: the next message is taken when this one is answered.
     type Result = AtomicResponse<Self, Result<Written, AdminError>>;
 
-    fn handle(&mut self, write: Write, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, order: Order, _: &mut Self::Context) -> Self::Result {
         let context = Arc::clone(&self.context);
-        AtomicResponse::new(Box::pin(async move { context.write(write).await }.into_actor(self)))
+        AtomicResponse::new(Box::pin(async move { context.write(order).await }.into_actor(self)))
     }
 }
 

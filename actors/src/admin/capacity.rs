@@ -1,12 +1,14 @@
 //! Capacity: how many requests run at once, all models together. What is set here is stored and stands above
 //! the configuration, until it is set to null.
 
+use super::commit::Step;
 use super::document::read;
 use super::fields::check_range;
-use super::{Admin, AdminError, Context, rfc3339};
+use super::origin::Origin;
+use super::{Admin, AdminError, Context, rfc3339, to_json};
 use crate::clock::unix_micros;
-use crate::fairshare::Change;
 use obleth_schema::capacity::CapacityRow;
+use obleth_schema::changes::Change;
 use serde::{Deserialize, Serialize};
 
 /// The range of the configuration's `OBLETH_GLOBAL_MAX_IN_FLIGHT`.
@@ -38,6 +40,19 @@ pub struct CapacityView {
     updated_at: Option<String>,
 }
 
+/// What is stored, as the audit shows it.
+#[derive(Serialize)]
+struct CapacityDocument {
+    version: i64,
+    max_in_flight: Option<i64>,
+}
+
+impl CapacityDocument {
+    const fn of(row: &CapacityRow) -> Self {
+        Self { version: row.version, max_in_flight: row.max_in_flight }
+    }
+}
+
 /// The slots that a row says, if it says any.
 pub(super) fn slots(row: &CapacityRow) -> Option<u32> {
     row.max_in_flight.and_then(|slots| u32::try_from(slots).ok())
@@ -57,7 +72,7 @@ fn view(context: &Context, row: &CapacityRow) -> Result<CapacityView, AdminError
 }
 
 /// `PUT /capacity`: in force from the next grant on; nothing that runs or waits is dropped.
-pub(super) async fn put(context: &Context, body: &[u8]) -> Result<CapacityView, AdminError> {
+pub(super) async fn put(context: &Context, origin: &Origin, body: &[u8]) -> Result<CapacityView, AdminError> {
     let spec: CapacitySpec = read(body)?;
     check_range("max_in_flight", spec.max_in_flight, 1..=MOST)?;
     let old = obleth_schema::capacity::load(&context.store).await?;
@@ -67,8 +82,16 @@ pub(super) async fn put(context: &Context, body: &[u8]) -> Result<CapacityView, 
         max_in_flight: spec.max_in_flight,
         updated_at: unix_micros(),
     };
-    obleth_schema::capacity::update(&context.store, &row, old.version).await?;
-    context.reconfigure(vec![Change::Slots(slots(&row).unwrap_or(context.slots))]).await?;
+    let step = Step {
+        action: "update",
+        kind: "capacity",
+        id: "global".to_owned(),
+        name: "global".to_owned(),
+        before: Some(to_json(&CapacityDocument::of(&old))?),
+        after: Some(to_json(&CapacityDocument::of(&row))?),
+        change: Change::Capacity(row.clone(), old.version),
+    };
+    context.commit(origin, step).await?;
     view(context, &row)
 }
 

@@ -71,7 +71,29 @@ pub struct Patch {
     pub version: Option<i64>,
 }
 
+impl<'de> Deserialize<'de> for Patch {
+    /// A whole object, whose `version` is a field like others.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Fields::deserialize(deserializer).map(|fields| Self { fields, version: None })
+    }
+}
+
 impl Patch {
+    /// The text of a field.
+    pub fn raw(&self, field: &str) -> Option<&RawValue> {
+        self.fields.0.get(field).map(|raw| &**raw)
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, field: &str, value: Box<RawValue>) {
+        self.fields.0.insert(field.to_owned(), value);
+    }
+
+    /// Takes a field out.
+    pub fn remove(&mut self, field: &str) -> Option<Box<RawValue>> {
+        self.fields.0.remove(field)
+    }
+
     /// Reads a patch document.
     pub fn read(text: &[u8]) -> Result<Self, FieldError> {
         let mut fields: Fields = read(text)?;

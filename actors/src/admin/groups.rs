@@ -1,15 +1,15 @@
 //! Groups: the upper level of the fair queue.
 
+use super::commit::Step;
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name};
-use super::{AdminError, Context, rfc3339};
+use super::origin::Origin;
+use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
-use crate::fairshare::Change;
-use obleth_core::fair_queue::GroupPlan;
 use obleth_core::ids::GroupId;
 use obleth_core::registry::Group;
 use obleth_core::units::Share;
-use obleth_schema::StoreError;
+use obleth_schema::changes::{Change, Edit};
 use obleth_schema::groups::GroupRow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,8 +17,11 @@ use uuid::Uuid;
 /// The group every tenant is in that names none. It always exists.
 pub const DEFAULT: &str = "default";
 
+/// As the audit names it.
+const KIND: &str = "group";
+
 /// The fields of a group.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
     pub name: String,
@@ -50,12 +53,17 @@ pub(super) fn weight_of(share: Share) -> i32 {
     i32::try_from(share.get()).unwrap_or(i32::MAX)
 }
 
+/// The row as a document.
+pub(super) fn spec_of(row: &GroupRow) -> GroupSpec {
+    GroupSpec { name: row.name.clone(), weight: share_of(row.weight) }
+}
+
 /// The row as the API answers it.
 pub(super) fn view(row: &GroupRow) -> GroupView {
     GroupView {
         id: row.id.clone(),
         version: row.version,
-        spec: GroupSpec { name: row.name.clone(), weight: share_of(row.weight) },
+        spec: spec_of(row),
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     }
@@ -74,73 +82,81 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<Option<Group
     Ok(obleth_schema::groups::by_name(&context.store, name).await?)
 }
 
-/// `POST /groups`.
-pub(super) async fn create(context: &Context, body: &[u8]) -> Result<GroupView, AdminError> {
-    let spec: GroupSpec = read(body)?;
+/// The step that puts the group of `spec` in place of `old`; a new one gets `id` if there is one.
+pub(super) fn step(
+    spec: GroupSpec,
+    old: Option<&GroupRow>,
+    id: Option<Uuid>,
+) -> Result<(Step, GroupView), AdminError> {
     check_name("name", &spec.name)?;
+    if old.is_some_and(|old| old.name == DEFAULT) && spec.name != DEFAULT {
+        return Err(FieldError::new("name", "the group `default` always exists").into());
+    }
     let now = unix_micros();
     let row = GroupRow {
-        id: Uuid::now_v7().to_string(),
-        version: 1,
+        id: old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |old| old.id.clone()),
+        version: old.map_or(1, |old| old.version + 1),
         name: spec.name,
         weight: weight_of(spec.weight),
-        created_at: now,
+        created_at: old.map_or(now, |old| old.created_at),
         updated_at: now,
     };
-    obleth_schema::groups::insert(&context.store, &row).await.map_err(duplicate)?;
-    publish(context, &row).await?;
-    Ok(view(&row))
+    let shown = view(&row);
+    let step = Step {
+        action: if old.is_some() { "update" } else { "create" },
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: to_json_opt(old.map(view).as_ref())?,
+        after: Some(to_json(&shown)?),
+        change: Change::Group(match old {
+            Some(old) => Edit::Update(row, old.version),
+            None => Edit::Insert(row),
+        }),
+    };
+    Ok((step, shown))
+}
+
+/// The step that deletes a group.
+pub(super) fn removal(row: &GroupRow) -> Result<Step, AdminError> {
+    Ok(Step {
+        action: "delete",
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: Some(to_json(&view(row))?),
+        after: None,
+        change: Change::Group(Edit::Delete(row.id.clone())),
+    })
+}
+
+/// `POST /groups`.
+pub(super) async fn create(context: &Context, origin: &Origin, body: &[u8]) -> Result<GroupView, AdminError> {
+    let (step, view) = step(read(body)?, None, None)?;
+    context.commit(origin, step).await?;
+    Ok(view)
 }
 
 /// `PATCH /groups/{name}`.
-pub(super) async fn patch(context: &Context, name: &str, body: &[u8]) -> Result<GroupView, AdminError> {
+pub(super) async fn patch(
+    context: &Context,
+    origin: &Origin,
+    name: &str,
+    body: &[u8],
+) -> Result<GroupView, AdminError> {
     let patch = Patch::read(body)?;
     let old = stored(context, name).await?.ok_or(AdminError::NotFound("group"))?;
     super::check_version(patch.version, old.version)?;
-    let spec = patch.over(&view(&old).spec)?;
-    check_name("name", &spec.name)?;
-    if old.name == DEFAULT && spec.name != DEFAULT {
-        return Err(FieldError::new("name", "the group `default` always exists").into());
-    }
-    let row = GroupRow {
-        version: old.version + 1,
-        name: spec.name,
-        weight: weight_of(spec.weight),
-        updated_at: unix_micros(),
-        ..old.clone()
-    };
-    obleth_schema::groups::update(&context.store, &row, old.version).await.map_err(duplicate)?;
-    publish(context, &row).await?;
-    Ok(view(&row))
+    let (step, view) = step(patch.over(&spec_of(&old))?, Some(&old), None)?;
+    context.commit(origin, step).await?;
+    Ok(view)
 }
 
 /// `DELETE /groups/{name}`.
-pub(super) async fn delete(context: &Context, name: &str) -> Result<(), AdminError> {
+pub(super) async fn delete(context: &Context, origin: &Origin, name: &str) -> Result<(), AdminError> {
     if name == DEFAULT {
         return Err(AdminError::Conflict("name", "the group `default` always exists"));
     }
     let row = stored(context, name).await?.ok_or(AdminError::NotFound("group"))?;
-    match obleth_schema::groups::delete(&context.store, &row.id).await {
-        Err(StoreError::Referenced) => {
-            return Err(AdminError::Conflict("name", "the group still has tenants"));
-        }
-        other => other?,
-    };
-    let id = id_of(&row)?;
-    context.publish(|registry| registry.remove_group(id));
-    Ok(())
-}
-
-async fn publish(context: &Context, row: &GroupRow) -> Result<(), AdminError> {
-    let group = snapshot(row)?;
-    let plan = GroupPlan { id: group.id, weight: group.weight };
-    context.publish(|registry| registry.put_group(group));
-    context.reconfigure(vec![Change::Group(plan)]).await
-}
-
-fn duplicate(error: StoreError) -> AdminError {
-    match error {
-        StoreError::Duplicate { .. } => AdminError::Conflict("name", "a group has this name already"),
-        other => other.into(),
-    }
+    context.commit(origin, removal(&row)?).await
 }

@@ -28,6 +28,7 @@ impl Context {
         for row in obleth_schema::keys::all(&self.store).await? {
             registry.put_key(keys::snapshot(&row)?);
         }
+        self.load_tokens().await?;
         self.put(registry);
         self.reconfigure(changes).await
     }

@@ -1,24 +1,24 @@
 //! Models: what the management API does with them.
 
+use super::commit::Step;
 use super::document::{Patch, read};
+use super::origin::Origin;
 use super::seal::Sealer;
-use super::{AdminError, Context, rfc3339};
-use crate::clock::unix_micros;
-use crate::fairshare::Change;
-use obleth_core::ids::ModelId;
-use obleth_core::registry::Model;
-use obleth_core::response_cache::Purge;
-use obleth_schema::StoreError;
+use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
+use obleth_schema::changes::{Change, Edit};
 use obleth_schema::models::ModelRow;
 use serde::Serialize;
+use uuid::Uuid;
 
 mod row;
 mod spec;
 
-pub(super) use row::snapshot;
-use row::{spec_of, to_row};
-use spec::ModelSpec;
-pub(super) use spec::yes;
+use row::to_row;
+pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
+pub(super) use spec::{ModelSpec, yes};
+
+/// As the audit names it.
+const KIND: &str = "model";
 
 /// A model as the management API answers it.
 #[derive(Debug, Serialize)]
@@ -55,74 +55,93 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<ModelRow, Ad
     obleth_schema::models::by_name(&context.store, name).await?.ok_or(AdminError::NotFound("model"))
 }
 
+/// The step that puts the model of `spec` in place of `old`; a new one gets `id` if there is one.
+pub(super) fn step(
+    context: &Context,
+    spec: &ModelSpec,
+    old: Option<&ModelRow>,
+    id: Option<Uuid>,
+) -> Result<(Step, ModelView), AdminError> {
+    let row = to_row(context, spec, old, id)?;
+    let shown = view(&context.sealer, &row)?;
+    let before = old.map(|old| view(&context.sealer, old)).transpose()?;
+    let step = Step {
+        action: if old.is_some() { "update" } else { "create" },
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.model_name.clone(),
+        before: to_json_opt(before.as_ref())?,
+        after: Some(to_json(&shown)?),
+        change: Change::Model(match old {
+            Some(old) => Edit::Update(row, old.version),
+            None => Edit::Insert(row),
+        }),
+    };
+    Ok((step, shown))
+}
+
+/// The step that deletes a model.
+pub(super) fn removal(context: &Context, row: &ModelRow) -> Result<Step, AdminError> {
+    Ok(Step {
+        action: "delete",
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.model_name.clone(),
+        before: Some(to_json(&view(&context.sealer, row)?)?),
+        after: None,
+        change: Change::Model(Edit::Delete(row.id.clone())),
+    })
+}
+
+async fn write(
+    context: &Context,
+    origin: &Origin,
+    spec: &ModelSpec,
+    old: Option<&ModelRow>,
+) -> Result<ModelView, AdminError> {
+    let (step, view) = step(context, spec, old, None)?;
+    context.commit(origin, step).await?;
+    Ok(view)
+}
+
 /// `POST /models`.
-pub(super) async fn create(context: &Context, body: &[u8]) -> Result<ModelView, AdminError> {
-    let spec: ModelSpec = read(body)?;
-    let row = to_row(context, &spec, None, unix_micros())?;
-    obleth_schema::models::insert(&context.store, &row).await.map_err(duplicate)?;
-    publish(context, &row).await?;
-    view(&context.sealer, &row)
+pub(super) async fn create(context: &Context, origin: &Origin, body: &[u8]) -> Result<ModelView, AdminError> {
+    write(context, origin, &read(body)?, None).await
 }
 
 /// `PATCH /models/{model_name}`.
-pub(super) async fn patch(context: &Context, name: &str, body: &[u8]) -> Result<ModelView, AdminError> {
+pub(super) async fn patch(
+    context: &Context,
+    origin: &Origin,
+    name: &str,
+    body: &[u8],
+) -> Result<ModelView, AdminError> {
     let patch = Patch::read(body)?;
     let old = stored(context, name).await?;
     super::check_version(patch.version, old.version)?;
     let spec = patch.over(&spec_of(&context.sealer, &old)?)?;
-    replace(context, &spec, &old).await
+    write(context, origin, &spec, Some(&old)).await
 }
 
 /// `PUT /models/{model_name}`: the whole document; a model that does not exist yet is created (true).
-pub(super) async fn put(context: &Context, name: &str, body: &[u8]) -> Result<(ModelView, bool), AdminError> {
+pub(super) async fn put(
+    context: &Context,
+    origin: &Origin,
+    name: &str,
+    body: &[u8],
+) -> Result<(ModelView, bool), AdminError> {
     let mut patch = Patch::read(body)?;
     patch.default_field("model_name", name)?;
-    match obleth_schema::models::by_name(&context.store, name).await? {
-        Some(old) => {
-            super::check_version(patch.version, old.version)?;
-            let spec: ModelSpec = patch.whole()?;
-            Ok((replace(context, &spec, &old).await?, false))
-        }
-        None => Ok((create(context, &patch.text()?).await?, true)),
+    let old = obleth_schema::models::by_name(&context.store, name).await?;
+    if let Some(old) = &old {
+        super::check_version(patch.version, old.version)?;
     }
-}
-
-async fn replace(context: &Context, spec: &ModelSpec, old: &ModelRow) -> Result<ModelView, AdminError> {
-    let row = to_row(context, spec, Some(old), unix_micros())?;
-    obleth_schema::models::update(&context.store, &row, old.version).await.map_err(duplicate)?;
-    publish(context, &row).await?;
-    view(&context.sealer, &row)
+    let view = write(context, origin, &patch.whole()?, old.as_ref()).await?;
+    Ok((view, old.is_none()))
 }
 
 /// `DELETE /models/{model_name}`.
-pub(super) async fn delete(context: &Context, name: &str) -> Result<(), AdminError> {
+pub(super) async fn delete(context: &Context, origin: &Origin, name: &str) -> Result<(), AdminError> {
     let row = stored(context, name).await?;
-    obleth_schema::models::delete(&context.store, &row.id).await?;
-    let id = ModelId(row.id.parse().map_err(|_| AdminError::Internal)?);
-    context.publish(|registry| registry.remove_model(id));
-    context.cache.forget_model(id);
-    context.reconfigure(vec![Change::RemoveModel(id)]).await
-}
-
-async fn publish(context: &Context, row: &ModelRow) -> Result<(), AdminError> {
-    let model = snapshot(&context.sealer, row)?;
-    let plan = context.plans.model(&model);
-    let (id, old) = (model.id, context.registry.load().model(model.id).cloned());
-    let other = |old: &Model| old.upstream_mark != model.upstream_mark || model.cache_ttl.is_none();
-    let stale = old.is_some_and(|old| other(&old));
-    context.publish(|registry| registry.put_model(model));
-    if stale {
-        // None of these is found any more (the mark is part of each key): this frees their memory.
-        context.cache.purge_soon(Purge { tenant: None, model: Some(id) });
-    }
-    context.reconfigure(vec![Change::Model(plan)]).await
-}
-
-fn duplicate(error: StoreError) -> AdminError {
-    match error {
-        StoreError::Duplicate { .. } => {
-            AdminError::Conflict("model_name", "a model has this name or alias already")
-        }
-        other => other.into(),
-    }
+    context.commit(origin, removal(context, &row)?).await
 }

@@ -4,6 +4,7 @@ use super::{Admin, AdminError, GroupView, KeyView, ModelView, TenantView, groups
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use obleth_schema as schema;
+use obleth_schema::keys::{KeyFilter, KeyRow};
 use serde::Serialize;
 
 /// Rows of a page that names no limit, and the most of one.
@@ -109,19 +110,23 @@ impl Admin {
         tenants::view(&self.context, &row.ok_or(AdminError::NotFound("tenant"))?)
     }
 
-    /// `GET /keys`, or those of one tenant.
-    pub async fn keys(&self, tenant: Option<&str>, window: Window) -> Result<Page<KeyView>, AdminError> {
-        if let Some(tenant) = tenant {
+    /// `GET /keys`, or those of one tenant, which then must exist.
+    pub async fn keys(&self, filter: &KeyFilter, window: Window) -> Result<Page<KeyView>, AdminError> {
+        if let Some(tenant) = &filter.tenant_id {
             tenants::stored(&self.context, tenant).await?;
         }
         let after = window.after.as_deref();
-        let rows = schema::keys::list(&self.context.store, tenant, after, window.limit + 1).await?;
-        window.page(rows, |row| row.id.clone(), keys::view)
+        let rows = schema::keys::search(&self.context.store, filter, after, window.limit + 1).await?;
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        let uses = self.context.last_uses(ids).await?;
+        let view = |row: &KeyRow| keys::view(row).map(|view| view.used(uses.get(&row.id).cloned()));
+        window.page(rows, |row| row.id.clone(), view)
     }
 
     /// `GET /keys/{id}`.
     pub async fn key(&self, id: &str) -> Result<KeyView, AdminError> {
-        keys::view(&keys::stored(&self.context, id).await?)
+        let row = keys::stored(&self.context, id).await?;
+        Ok(keys::view(&row)?.used(self.context.last_use(&row.id).await?))
     }
 
     /// `GET /groups`.

@@ -1,10 +1,12 @@
 //! Secrets at rest: AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce and the place of the secret as
-//! associated data, so that a sealed value moved to another row does not open.
+//! associated data, so that a sealed value moved to another row does not open. A sealed value names its key by an id,
+//! so that a wrong key is told from a damaged value, and a rotation knows what it has done.
 
 use aes_gcm::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use obleth_core::registry::KeyDigest;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 
@@ -12,12 +14,26 @@ use std::fmt;
 const SEALED: &str = "aes256gcm:";
 /// Marks a value that was stored while no key was configured.
 const PLAIN: &str = "plain:";
+/// Digits of the id of a key.
+const ID: usize = 8;
 /// Bytes of a nonce.
 const NONCE: usize = 12;
 
 /// Seals and opens secrets; without a key it stores them as they are (SQLite only, with a warning).
 #[derive(Clone, Default)]
-pub struct Sealer(Option<Box<Aes256Gcm>>);
+pub struct Sealer(Option<Box<SealingKey>>);
+
+#[derive(Clone)]
+struct SealingKey {
+    cipher: Aes256Gcm,
+    id: String,
+}
+
+/// The id of a key: a few digits of a digest of it, which tell nothing of it.
+fn id_of(key: &[u8; 32]) -> String {
+    let text = format!("obleth encryption key {}", STANDARD.encode(key));
+    KeyDigest::of(&text, None).to_hex().chars().take(ID).collect()
+}
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +47,9 @@ pub enum SealError {
     /// Sealed, but no key is configured.
     #[error("is encrypted, and OBLETH_ENCRYPTION_KEY is not set")]
     NoKey,
+    /// Sealed with another key.
+    #[error("was encrypted with another key than this OBLETH_ENCRYPTION_KEY")]
+    OtherKey,
     /// The key is another one, or the value was altered or moved.
     #[error("cannot be opened with this OBLETH_ENCRYPTION_KEY")]
     WrongKey,
@@ -42,18 +61,34 @@ pub enum SealError {
 impl Sealer {
     /// A sealer with `key`.
     pub fn new(key: Option<&[u8; 32]>) -> Self {
-        Self(key.map(|key| Box::new(Aes256Gcm::new(key.into()))))
+        Self(key.map(|key| Box::new(SealingKey { cipher: Aes256Gcm::new(key.into()), id: id_of(key) })))
+    }
+
+    /// The id of its key.
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.as_deref().map(|key| key.id.as_str())
+    }
+
+    /// Whether `stored` names this sealer's key.
+    pub fn is_own(&self, stored: &str) -> bool {
+        let id = stored.strip_prefix(SEALED).and_then(|text| text.split_once(':')).map(|(id, _)| id);
+        id.is_some() && id == self.key_id()
+    }
+
+    /// Whether `stored` was kept in the open.
+    pub fn is_plain(stored: &str) -> bool {
+        stored.starts_with(PLAIN)
     }
 
     /// `secret` as it is stored at `place`.
     pub fn seal(&self, place: &str, secret: &SecretString) -> Result<String, SealError> {
-        let Some(cipher) = &self.0 else {
+        let Some(SealingKey { cipher, id }) = self.0.as_deref() else {
             return Ok(format!("{PLAIN}{}", secret.expose_secret()));
         };
         let nonce = Aes256Gcm::generate_nonce(&mut OsRng);
         let payload = Payload { msg: secret.expose_secret().as_bytes(), aad: place.as_bytes() };
         let sealed = cipher.encrypt(&nonce, payload).map_err(|_| SealError::Failed)?;
-        Ok(format!("{SEALED}{}", STANDARD.encode([nonce.as_slice(), &sealed].concat())))
+        Ok(format!("{SEALED}{id}:{}", STANDARD.encode([nonce.as_slice(), &sealed].concat())))
     }
 
     /// What is stored at `place`, sealed if it was kept in the open while there was no key.
@@ -69,14 +104,19 @@ impl Sealer {
         if let Some(plain) = stored.strip_prefix(PLAIN) {
             return Ok(plain.into());
         }
-        let cipher = self.0.as_ref().ok_or(SealError::NoKey)?;
-        let bytes = stored
-            .strip_prefix(SEALED)
-            .and_then(|text| STANDARD.decode(text).ok())
-            .ok_or(SealError::WrongKey)?;
+        let key = self.0.as_deref().ok_or(SealError::NoKey)?;
+        let text = stored.strip_prefix(SEALED).ok_or(SealError::WrongKey)?;
+        let text = match text.split_once(':') {
+            Some((id, _)) if id != key.id => return Err(SealError::OtherKey),
+            Some((_, text)) => text,
+            // Sealed before keys had ids.
+            None => text,
+        };
+        let bytes = STANDARD.decode(text).map_err(|_| SealError::WrongKey)?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE).ok_or(SealError::WrongKey)?;
         let payload = Payload { msg: sealed, aad: place.as_bytes() };
-        let opened = cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| SealError::WrongKey)?;
+        let opened =
+            key.cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| SealError::WrongKey)?;
         String::from_utf8(opened).map(Into::into).map_err(|_| SealError::WrongKey)
     }
 }
@@ -98,10 +138,22 @@ mod tests {
         let open = |sealer: &Sealer, place| sealer.open(place, &stored).map(|s| s.expose_secret().to_owned());
         assert_eq!(open(&sealer, "models/1").as_deref(), Ok("upstream-secret"));
         assert_eq!(open(&sealer, "models/2"), Err(SealError::WrongKey));
-        assert_eq!(open(&Sealer::new(Some(&[8; 32])), "models/1"), Err(SealError::WrongKey));
+        assert_eq!(open(&Sealer::new(Some(&[8; 32])), "models/1"), Err(SealError::OtherKey));
         assert_eq!(open(&Sealer::default(), "models/1"), Err(SealError::NoKey));
         assert!(sealer.open("models/1", "aes256gcm:AAAA").is_err());
         assert!(sealer.open("models/1", "garbage").is_err());
+    }
+
+    #[test]
+    fn a_value_without_the_id_of_its_key_opens_as_before() {
+        let sealer = Sealer::new(Some(&[7; 32]));
+        let stored = sealer.seal("p", &"s".into()).unwrap();
+        let id = sealer.key_id().unwrap();
+        let older = stored.replace(&format!("{SEALED}{id}:"), SEALED);
+        assert_ne!(older, stored);
+        assert_eq!(sealer.open("p", &older).unwrap().expose_secret(), "s");
+        assert_eq!(Sealer::new(Some(&[8; 32])).open("p", &older).map(|_| ()), Err(SealError::WrongKey));
+        assert!(sealer.is_own(&stored) && !sealer.is_own(&older));
     }
 
     #[test]

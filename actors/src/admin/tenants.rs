@@ -1,26 +1,29 @@
 //! Tenants: the document, its rules, its row, and what the data plane sees of it.
 
+use super::commit::Step;
 use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
 use super::groups::{self, DEFAULT, default_share, share_of, weight_of};
 use super::limits::{
     BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set,
 };
+use super::origin::Origin;
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
-use crate::fairshare::Change;
 use crate::plans::Plans;
 use obleth_core::ids::{GroupId, TenantId};
 use obleth_core::registry::{Tenant, TenantStatus};
-use obleth_core::response_cache::Purge;
 use obleth_core::units::Share;
-use obleth_schema::StoreError;
+use obleth_schema::changes::{Change, Edit};
 use obleth_schema::groups::GroupRow;
 use obleth_schema::tenants::TenantRow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use uuid::Uuid;
 
+/// As the audit names it.
+const KIND: &str = "tenant";
 /// Bytes of a tenant's metadata.
 const METADATA_MAX: usize = 16 * 1024;
 
@@ -96,7 +99,8 @@ impl TenantView {
 }
 
 impl TenantSpec {
-    fn check(&self) -> Result<(), FieldError> {
+    /// Checks every field.
+    pub(super) fn check(&self) -> Result<(), FieldError> {
         check_name("name", &self.name)?;
         check_name("group", &self.group)?;
         check_limits(
@@ -130,10 +134,11 @@ fn to_row(
     spec: &TenantSpec,
     group: &GroupRow,
     old: Option<&TenantRow>,
-    now: i64,
+    id: Option<Uuid>,
 ) -> Result<TenantRow, AdminError> {
+    let now = unix_micros();
     Ok(TenantRow {
-        id: old.map_or_else(|| Uuid::now_v7().to_string(), |row| row.id.clone()),
+        id: old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |row| row.id.clone()),
         version: old.map_or(1, |row| row.version + 1),
         name: spec.name.clone(),
         weight: weight_of(spec.weight),
@@ -157,7 +162,8 @@ fn status_of(row: &TenantRow) -> Status {
     if row.status == Status::Active.as_str() { Status::Active } else { Status::Suspended }
 }
 
-fn spec_of(row: &TenantRow, group: &str) -> Result<TenantSpec, AdminError> {
+/// The row as a document, in the group of this name.
+pub(super) fn spec_of(row: &TenantRow, group: &str) -> Result<TenantSpec, AdminError> {
     Ok(TenantSpec {
         name: row.name.clone(),
         weight: share_of(row.weight),
@@ -175,15 +181,24 @@ fn spec_of(row: &TenantRow, group: &str) -> Result<TenantSpec, AdminError> {
     })
 }
 
-/// The row as the API answers it.
-pub(super) fn view(context: &Context, row: &TenantRow) -> Result<TenantView, AdminError> {
+/// The name of the group that a row is in.
+fn group_of(context: &Context, row: &TenantRow) -> Result<Arc<str>, AdminError> {
     let group = row.group_id.parse().map(GroupId).map_err(|_| AdminError::Internal)?;
     let registry = context.registry.load();
-    let name = registry.group(group).map_or(DEFAULT, |group| &group.name);
+    Ok(registry.group(group).map_or_else(|| DEFAULT.into(), |group| Arc::clone(&group.name)))
+}
+
+/// The row as the API answers it.
+pub(super) fn view(context: &Context, row: &TenantRow) -> Result<TenantView, AdminError> {
+    view_in(row, &group_of(context, row)?)
+}
+
+/// The same, of a row in the group of this name.
+fn view_in(row: &TenantRow, group: &str) -> Result<TenantView, AdminError> {
     Ok(TenantView {
         id: row.id.clone(),
         version: row.version,
-        spec: spec_of(row, name)?,
+        spec: spec_of(row, group)?,
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     })
@@ -221,55 +236,81 @@ pub(super) async fn stored(context: &Context, id: &str) -> Result<TenantRow, Adm
     obleth_schema::tenants::by_id(&context.store, id).await?.ok_or(AdminError::NotFound("tenant"))
 }
 
+/// The step that puts the tenant of a checked document, which names `group`, in place of `old`, which comes
+/// with the name of the group it was in. A new one gets `id` if there is one.
+pub(super) fn step(
+    spec: &TenantSpec,
+    group: &GroupRow,
+    old: Option<(&TenantRow, &str)>,
+    id: Option<Uuid>,
+) -> Result<(Step, TenantView), AdminError> {
+    let row = to_row(spec, group, old.map(|(row, _)| row), id)?;
+    let shown = view_in(&row, &group.name)?;
+    let before = old.map(|(row, group)| view_in(row, group)).transpose()?;
+    let step = Step {
+        action: if old.is_some() { "update" } else { "create" },
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: to_json_opt(before.as_ref())?,
+        after: Some(to_json(&shown)?),
+        change: Change::Tenant(match old {
+            Some((old, _)) => Edit::Update(row, old.version),
+            None => Edit::Insert(row),
+        }),
+    };
+    Ok((step, shown))
+}
+
+/// The step that deletes a tenant, and its keys with it.
+pub(super) fn removal(row: &TenantRow, group: &str) -> Result<Step, AdminError> {
+    Ok(Step {
+        action: "delete",
+        kind: KIND,
+        id: row.id.clone(),
+        name: row.name.clone(),
+        before: Some(to_json(&view_in(row, group)?)?),
+        after: None,
+        change: Change::Tenant(Edit::Delete(row.id.clone())),
+    })
+}
+
 /// `POST /tenants`.
-pub(super) async fn create(context: &Context, body: &[u8]) -> Result<TenantView, AdminError> {
+pub(super) async fn create(
+    context: &Context,
+    origin: &Origin,
+    body: &[u8],
+) -> Result<TenantView, AdminError> {
     let spec: TenantSpec = read(body)?;
     spec.check()?;
     let group = group_named(context, &spec.group).await?;
-    let row = to_row(&spec, &group, None, unix_micros())?;
-    obleth_schema::tenants::insert(&context.store, &row).await.map_err(refused)?;
-    publish(context, &row).await?;
-    view(context, &row)
+    let (step, view) = step(&spec, &group, None, None)?;
+    context.commit(origin, step).await?;
+    Ok(view)
 }
 
 /// `PATCH /tenants/{id}`.
-pub(super) async fn patch(context: &Context, id: &str, body: &[u8]) -> Result<TenantView, AdminError> {
+pub(super) async fn patch(
+    context: &Context,
+    origin: &Origin,
+    id: &str,
+    body: &[u8],
+) -> Result<TenantView, AdminError> {
     let patch = Patch::read(body)?;
     let old = stored(context, id).await?;
     super::check_version(patch.version, old.version)?;
-    let spec: TenantSpec = patch.over(&view(context, &old)?.spec)?;
+    let old_group = group_of(context, &old)?;
+    let spec: TenantSpec = patch.over(&spec_of(&old, &old_group)?)?;
     spec.check()?;
     let group = group_named(context, &spec.group).await?;
-    let row = to_row(&spec, &group, Some(&old), unix_micros())?;
-    obleth_schema::tenants::update(&context.store, &row, old.version).await.map_err(refused)?;
-    publish(context, &row).await?;
-    view(context, &row)
+    let (step, view) = step(&spec, &group, Some((&old, &old_group)), None)?;
+    context.commit(origin, step).await?;
+    Ok(view)
 }
 
 /// `DELETE /tenants/{id}`, with its keys. Its ledger rows stay.
-pub(super) async fn delete(context: &Context, id: &str) -> Result<(), AdminError> {
+pub(super) async fn delete(context: &Context, origin: &Origin, id: &str) -> Result<(), AdminError> {
     let row = stored(context, id).await?;
-    obleth_schema::tenants::delete(&context.store, &row.id).await?;
-    let id = id_of(&row)?;
-    context.publish(|registry| registry.remove_tenant(id));
-    context.cache.purge_soon(Purge { tenant: Some(id), model: None });
-    context.reconfigure(vec![Change::Suspend(id)]).await
-}
-
-async fn publish(context: &Context, row: &TenantRow) -> Result<(), AdminError> {
-    let tenant = snapshot(&context.plans, row)?;
-    let change = match (tenant.status, context.plans.tenant(&context.registry.load(), &tenant)) {
-        (TenantStatus::Active, Some(plan)) => Change::Tenant(plan),
-        _ => Change::Suspend(tenant.id),
-    };
-    context.publish(|registry| registry.put_tenant(tenant));
-    context.reconfigure(vec![change]).await
-}
-
-fn refused(error: StoreError) -> AdminError {
-    match error {
-        StoreError::Duplicate { .. } => AdminError::Conflict("name", "a tenant has this name already"),
-        StoreError::Referenced => FieldError::new("group", "no group has this name").into(),
-        other => other.into(),
-    }
+    let group = group_of(context, &row)?;
+    context.commit(origin, removal(&row, &group)?).await
 }

@@ -1,11 +1,12 @@
 //! `/cache`: what the response cache has done, and forgetting what it keeps.
 
-use super::{ok, query, refuse};
+use super::{ok, query, refuse, write};
 use crate::app::Gateway;
-use crate::error::{Code, Fault, X_REQUEST_ID};
-use crate::pipeline::request_id_of;
+use crate::error::{Code, Fault};
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use obleth_actors::admin::Write;
 use obleth_actors::cache::ModelCounts;
 use obleth_core::ids::TenantId;
 use obleth_core::registry::Registry;
@@ -40,15 +41,7 @@ pub async fn purge(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse
         Ok(purge) => purge,
         Err(fault) => return refuse(&request, &fault),
     };
-    match gateway.handles.cache.purge(purge).await {
-        Ok(entries) => {
-            tracing::info!(entries, "kept answers were forgotten");
-            HttpResponse::NoContent()
-                .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
-                .finish()
-        }
-        Err(_) => refuse(&request, &Fault::new(Code::Restarting, "the cache is being restarted")),
-    }
+    write(&gateway, &request, Write::PurgeCache(purge), StatusCode::NO_CONTENT).await
 }
 
 /// `GET /cache/stats`. Counts are since the start of this process.

@@ -1,20 +1,56 @@
 //! `/keys` and `/tenants/{id}/keys`.
 
-use super::{listed, paging, shown, write, write_body};
+use super::config::flag;
+use super::{listed, paging, query, refuse, shown, window, write, write_body};
 use crate::app::Gateway;
+use crate::error::{Code, Fault};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use obleth_actors::admin::Write;
+use obleth_actors::admin::{Window, Write};
+use obleth_schema::keys::KeyFilter;
+use serde::Deserialize;
+
+/// Characters of a secret that are kept; a search by more would show a secret to whoever reads the logs.
+const PREFIX_MAX: usize = 11;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+    prefix: Option<String>,
+    tenant_id: Option<String>,
+    name: Option<String>,
+    disabled: Option<String>,
+}
+
+impl KeysQuery {
+    fn read(request: &HttpRequest) -> Result<(KeyFilter, Window), Fault> {
+        let asked: Self = query(request)?;
+        let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
+        if asked.prefix.as_ref().is_some_and(|prefix| prefix.chars().count() > PREFIX_MAX) {
+            let text = "prefix must be at most 11 characters: never send a whole secret";
+            return Err(Fault::new(Code::InvalidRequest, text).at("prefix"));
+        }
+        let disabled = asked.disabled.as_deref().map(|text| flag("disabled", Some(text))).transpose()?;
+        let filter =
+            KeyFilter { tenant_id: asked.tenant_id, prefix: asked.prefix, name: asked.name, disabled };
+        Ok((filter, window))
+    }
+}
 
 pub async fn list(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    let admin = &gateway.handles.admin;
-    listed(&request, paging(&request), |window| admin.keys(None, window)).await
+    match KeysQuery::read(&request) {
+        Ok((filter, window)) => shown(&request, gateway.handles.admin.keys(&filter, window).await),
+        Err(fault) => refuse(&request, &fault),
+    }
 }
 
 pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, tenant: Path<String>) -> HttpResponse {
     let admin = &gateway.handles.admin;
-    listed(&request, paging(&request), |window| admin.keys(Some(&tenant), window)).await
+    let filter = KeyFilter { tenant_id: Some(tenant.into_inner()), ..KeyFilter::default() };
+    listed(&request, paging(&request), |window| admin.keys(&filter, window)).await
 }
 
 pub async fn one(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {

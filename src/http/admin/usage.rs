@@ -87,7 +87,7 @@ fn word(field: &str, value: Option<String>, words: &[&str]) -> Result<Option<Str
     }
 }
 
-fn moment(field: &str, text: Option<&str>, zone: Zone) -> Result<Option<i64>, Fault> {
+pub(super) fn moment(field: &str, text: Option<&str>, zone: Zone) -> Result<Option<i64>, Fault> {
     time(field, text, zone).map_err(fault)
 }
 

@@ -98,11 +98,14 @@ fn an_answer_of_a_fallback_is_not_kept_under_any_key() {
         // The model is back: its own answer, and that is kept.
         house.play("m", vec![Step::Send(chat_answer(100, 10))]);
         house.app.admin().patch("/api/v1/models/m", &json!({"api_key": "another"})).await.expect(200);
-        for state in ["miss", "hit"] {
+        assert_eq!(said(&house.caller.post(CHAT, &body(1)).await), (200, "miss", None));
+        // What the change of the model forgets, it forgets soon: at first a new answer may go with it.
+        until("the model's own answer is kept", async || {
             let answer = house.caller.post(CHAT, &body(1)).await;
-            assert_eq!(said(&answer), (200, state, None));
             assert_eq!(answer.json()["usage"]["prompt_tokens"], 100);
-        }
+            (said(&answer) == (200, "hit", None)).then_some(())
+        })
+        .await;
         stop(house).await;
     });
 }

@@ -50,7 +50,9 @@ fn help_and_version_end_with_0_and_bad_usage_with_2() {
     run(async {
         let (code, told, _) = ended(&["--help"], &[]).await;
         assert_eq!(code, Some(0));
-        for command in ["serve", "demo", "mock", "migrate", "check-config", "simulate"] {
+        for command in
+            ["serve", "demo", "mock", "migrate", "check-config", "rotate-encryption-key", "simulate"]
+        {
             assert!(told.contains(command), "{told}");
         }
         let (code, told, _) = ended(&["--version"], &[]).await;

@@ -12,6 +12,7 @@ fn key(id: u128, secret: &str) -> Key {
         allowed_models: None,
         max_in_flight: None,
         limits: Limits::default(),
+        used: LastUse::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::spec::{HeaderValue, ModelSpec};
 use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
 use crate::admin::seal::{SealError, Sealer};
 use crate::admin::{AdminError, Context, from_json, to_json, upstream_base};
+use crate::clock::unix_micros;
 use obleth_core::ids::ModelId;
 use obleth_core::registry::{Model, Prices};
 use obleth_core::response_cache::MarkOf;
@@ -55,16 +56,17 @@ fn open_headers(sealer: &Sealer, row: &ModelRow) -> Result<BTreeMap<String, Secr
     serde_json::from_str(text.expose_secret()).map_err(|_| SealError::WrongKey)
 }
 
-/// The row of a document, which is checked. `old` is the row it replaces.
+/// The row of a checked document. `old` is the row it replaces; a new one gets `id` if there is one.
 pub(super) fn to_row(
     context: &Context,
     spec: &ModelSpec,
     old: Option<&ModelRow>,
-    now: i64,
+    id: Option<Uuid>,
 ) -> Result<ModelRow, AdminError> {
     let sealer = &context.sealer;
     spec.check(&context.outbound)?;
-    let id = old.map_or_else(|| Uuid::now_v7().to_string(), |row| row.id.clone());
+    let now = unix_micros();
+    let id = old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |row| row.id.clone());
     let api_key_sealed = match &spec.api_key {
         WriteOnly::Keep => match old.and_then(|row| row.api_key_sealed.as_ref()) {
             Some(stored) => Some(sealer.renew(&key_place(&id), stored).map_err(|_| AdminError::Internal)?),
@@ -112,7 +114,7 @@ fn factor_of(hundredths: i32) -> CostFactor {
 }
 
 /// The row as a document, without its secrets.
-pub(super) fn spec_of(sealer: &Sealer, row: &ModelRow) -> Result<ModelSpec, AdminError> {
+pub(in crate::admin) fn spec_of(sealer: &Sealer, row: &ModelRow) -> Result<ModelSpec, AdminError> {
     let headers = open_headers(sealer, row).map_err(|_| AdminError::Internal)?;
     Ok(ModelSpec {
         model_name: row.model_name.clone(),
@@ -135,6 +137,69 @@ pub(super) fn spec_of(sealer: &Sealer, row: &ModelRow) -> Result<ModelSpec, Admi
         upstream_headers: headers.into_keys().map(|name| (name, None)).collect(),
         description: row.description.clone(),
     })
+}
+
+/// The row with its secrets sealed anew, and how many there were; `None` when all are sealed with the new key.
+pub(in crate::admin) fn resealed(
+    (from, to): (&Sealer, &Sealer),
+    row: &ModelRow,
+) -> Result<Option<(ModelRow, usize)>, SealError> {
+    let mut count = 0;
+    let mut renew = |place: String, stored: &Option<String>| match stored.as_deref() {
+        Some(text) if !to.is_own(text) => {
+            count += 1;
+            to.seal(&place, &from.open(&place, text)?).map(Some)
+        }
+        kept => Ok(kept.map(str::to_owned)),
+    };
+    let row = ModelRow {
+        version: row.version + 1,
+        api_key_sealed: renew(key_place(&row.id), &row.api_key_sealed)?,
+        upstream_headers_sealed: renew(headers_place(&row.id), &row.upstream_headers_sealed)?,
+        ..row.clone()
+    };
+    Ok((count > 0).then_some((row, count)))
+}
+
+/// What an imported document does to the secrets of a model.
+#[derive(Debug, Default)]
+pub(in crate::admin) struct Kept {
+    /// Fields whose secret becomes another one.
+    pub changed: Vec<String>,
+    /// Headers without a value, stored or given.
+    pub missing: Vec<String>,
+}
+
+/// Makes of a secret that is stored already one to keep, and leaves out headers that have no value.
+pub(in crate::admin) fn keep_secrets(
+    sealer: &Sealer,
+    spec: &mut ModelSpec,
+    old: Option<&ModelRow>,
+) -> Result<Kept, AdminError> {
+    let mut kept = Kept::default();
+    let unsealed = |_: SealError| AdminError::Internal;
+    let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
+    if let (WriteOnly::Set(key), Some(old)) = (&spec.api_key, old) {
+        let stored = old.api_key_sealed.as_deref().map(|stored| sealer.open(&key_place(&old.id), stored));
+        if stored.transpose().map_err(unsealed)?.is_some_and(|stored| same(&stored, key)) {
+            spec.api_key = WriteOnly::Keep;
+        } else {
+            kept.changed.push("api_key".to_owned());
+        }
+    }
+    let stored = old.map(|row| open_headers(sealer, row)).transpose().map_err(unsealed)?.unwrap_or_default();
+    for (name, value) in &mut spec.upstream_headers {
+        match (&*value, stored.get(name)) {
+            (Some(HeaderValue(value)), Some(stored)) if !same(value, stored) => {
+                kept.changed.push(format!("upstream_headers.{name}"));
+            }
+            (Some(_), Some(_)) => *value = None,
+            (None, None) => kept.missing.push(name.clone()),
+            _ => {}
+        }
+    }
+    spec.upstream_headers.retain(|name, _| !kept.missing.contains(name));
+    Ok(kept)
 }
 
 /// The row as the data plane uses it.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 const LIST_MAX: usize = 64;
 
 /// The fields of a model (contract §3).
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     pub model_name: String,
@@ -81,7 +81,7 @@ pub(in crate::admin) const fn yes() -> bool {
 
 impl ModelSpec {
     /// Checks every field.
-    pub(super) fn check(&self, outbound: &Outbound) -> Result<(), FieldError> {
+    pub(in crate::admin) fn check(&self, outbound: &Outbound) -> Result<(), FieldError> {
         check_name("model_name", &self.model_name)?;
         if let Some(name) = &self.upstream_model {
             check_name("upstream_model", name)?;

@@ -1,0 +1,3 @@
+DROP TABLE key_uses;
+DROP TABLE audit;
+DROP TABLE admin_tokens;

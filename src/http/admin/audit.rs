@@ -1,0 +1,46 @@
+//! `/audit`.
+
+use super::usage::moment;
+use super::{query, refuse, shown, window};
+use crate::app::Gateway;
+use crate::error::Fault;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use obleth_actors::accounting::usage::Zone;
+use obleth_actors::admin::Window;
+use obleth_schema::audit::AuditFilter;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+    actor: Option<String>,
+    kind: Option<String>,
+    object_id: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl AuditQuery {
+    fn read(request: &HttpRequest) -> Result<(AuditFilter, Window), Fault> {
+        let asked: Self = query(request)?;
+        let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
+        let filter = AuditFilter {
+            actor: asked.actor,
+            kind: asked.kind,
+            object_id: asked.object_id,
+            since: moment("since", asked.since.as_deref(), Zone::UTC)?,
+            until: moment("until", asked.until.as_deref(), Zone::UTC)?,
+        };
+        Ok((filter, window))
+    }
+}
+
+pub async fn list(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    match AuditQuery::read(&request) {
+        Ok((filter, window)) => shown(&request, gateway.handles.admin.audit(&filter, window).await),
+        Err(fault) => refuse(&request, &fault),
+    }
+}
