@@ -10,6 +10,7 @@ use obleth_core::token_budget::{Period, What};
 use obleth_core::units::Usd;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 /// The header that names a request.
@@ -136,6 +137,15 @@ impl Quantity {
         match what {
             What::Tokens => Self::Tokens(u64::try_from(amount).unwrap_or(u64::MAX)),
             What::Money => Self::Usd(Usd::from_pico(i128::try_from(amount).unwrap_or(i128::MAX)).to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens(tokens) => tokens.fmt(f),
+            Self::Usd(usd) => usd.fmt(f),
         }
     }
 }

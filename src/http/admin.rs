@@ -15,6 +15,8 @@ use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::ready;
+use std::time::Duration;
+use tokio::time::timeout;
 
 mod access;
 mod audit;
@@ -37,6 +39,8 @@ pub use access::Failures;
 pub use config::DOCUMENT_MAX;
 pub use table::{Entry, Place, TABLE};
 
+/// The longest that the body of a management call may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
 /// Largest body of a management call.
 const BODY_MAX: usize = 1 << 20;
 
@@ -83,10 +87,11 @@ pub(super) async fn body_up_to(
     if announced.and_then(|text| text.parse().ok()).is_some_and(|length: usize| length > most) {
         return Err(too_large());
     }
-    match payload.to_bytes_limited(most).await {
-        Ok(Ok(bytes)) => Ok(Bytes::into(bytes)),
-        Ok(Err(_)) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
-        Err(_) => Err(too_large()),
+    match timeout(BODY_TIME, payload.to_bytes_limited(most)).await {
+        Ok(Ok(Ok(bytes))) => Ok(Bytes::into(bytes)),
+        Ok(Ok(Err(_))) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Fault::new(Code::InvalidRequest, "the body did not arrive in time")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `GET /tenants/{id}/budget`, `GET /keys/{id}/budget`: limits as they stand now, on this replica.
 
-use super::{fault_of, ok, refuse};
+use super::{fault_of, ok, query, refuse};
 use crate::app::Gateway;
 use crate::error::{Code, Fault};
 use crate::http::budgets::AccountView;
@@ -9,8 +9,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::AdminError;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::token_budget::{Limits, Owner};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Serialize)]
 struct View {
@@ -23,6 +27,9 @@ struct View {
 }
 
 pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
+    if let Err(fault) = query::<Nothing>(&request) {
+        return refuse(&request, &fault);
+    }
     let registry = gateway.registry.load();
     let id = id.parse::<TenantId>().ok();
     let Some(tenant) = id.and_then(|id| registry.tenant(id)) else {
@@ -32,6 +39,9 @@ pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, id: Path<St
 }
 
 pub async fn of_key(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
+    if let Err(fault) = query::<Nothing>(&request) {
+        return refuse(&request, &fault);
+    }
     let registry = gateway.registry.load();
     let id = id.parse::<KeyId>().ok();
     let Some(key) = id.and_then(|id| registry.key(id)) else {
