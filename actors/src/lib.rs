@@ -12,4 +12,5 @@ pub mod clock;
 pub mod fairshare;
 pub mod guards;
 pub mod plans;
+pub mod shapes;
 pub mod supervise;

@@ -37,6 +37,7 @@ mod management;
 mod management_fields;
 mod management_rules;
 mod odd_upstreams;
+mod openapi;
 mod operator;
 mod pings;
 mod pings_end;

@@ -9,11 +9,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::AdminError;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::token_budget::{Limits, Owner};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-#[derive(Serialize)]
-struct View {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BudgetStanding")]
+pub(super) struct View {
     tenant_id: Uuid,
     /// Only of a key.
     #[serde(skip_serializing_if = "Option::is_none")]
