@@ -43,6 +43,7 @@ mod pings;
 mod pings_end;
 mod prices;
 mod process;
+mod readme;
 mod routes;
 mod server_timing;
 mod shares;
