@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Other people's software as obleth's upstream: a LiteLLM proxy from PyPI (in front of the mock), and a scripted gateway
-# that behaves like Aibrix. Prints a table of checks; exits 1 when one FAILED.
+# Other people's software as obleth's upstream and its client: a LiteLLM proxy from PyPI (in front of the mock), a scripted
+# gateway that behaves like Aibrix, and a long run of schemathesis over the management API (about ten minutes). Prints a
+# table of checks; exits 1 when one FAILED.
 #
 #   OBLETH_BIN=path            the binary to test (default: the newest build in target/)
 #   OBLETH_CACHE_DIR=dir       where LiteLLM is installed (default: target/real); takes some minutes the first time
@@ -26,7 +27,10 @@ main() {
     start_litellm "$bin"
   fi
   start_obleth "$bin"
-  python3 "$real_dir/compat_checks.py"
+  local failed=0
+  python3 "$real_dir/compat_checks.py" || failed=1
+  OBLETH_BIN=$bin "$repo_dir/scripts/openapi.sh" long || failed=1
+  return "$failed"
 }
 
 start_aibrix_like() {

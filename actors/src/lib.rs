@@ -13,4 +13,5 @@ pub mod fairshare;
 pub mod guards;
 pub mod health;
 pub mod plans;
+pub mod shapes;
 pub mod supervise;

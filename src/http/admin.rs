@@ -12,8 +12,10 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use bytes::Bytes;
 use health::with_health;
 use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
-use serde::Serialize;
+use obleth_actors::shapes::{Cursor, Limit};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::future::ready;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -29,6 +31,8 @@ mod groups;
 mod health;
 mod keys;
 mod models;
+mod openapi;
+mod place;
 mod stats;
 mod table;
 mod tenants;
@@ -37,7 +41,9 @@ mod usage;
 
 pub use access::Failures;
 pub use config::DOCUMENT_MAX;
-pub use table::{Entry, Place, TABLE};
+pub use openapi::describe;
+pub use place::{Entry, Place};
+pub use table::TABLE;
 
 /// The longest that the body of a management call may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -62,7 +68,7 @@ pub async fn not_found(request: HttpRequest) -> HttpResponse {
     refuse(&request, &Fault::new(Code::NotFound, "there is no such route"))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Version {
     version: &'static str,
 }
@@ -115,10 +121,19 @@ pub(super) fn window(limit: Option<&str>, cursor: Option<&str>) -> Result<Window
     Window::new(limit, cursor).map_err(|error| fault_of(&error.into()))
 }
 
-#[derive(serde::Deserialize)]
+/// The query of a route that takes none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+/// The query of a list without filters.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Paging {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
 }
 

@@ -11,34 +11,52 @@ use obleth_actors::accounting::usage::{
 use obleth_actors::admin::fields::FieldError;
 use obleth_actors::admin::{AdminError, Window};
 use obleth_actors::clock::unix_micros;
+use obleth_actors::shapes::{Cursor, Id, Limit, Since, TimeZone};
 use obleth_schema::ledger::LedgerFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use uuid::Uuid;
 
 mod export;
+mod words;
 
 pub use export::export;
+use words::{Admission, BucketName, CacheState, DimensionName, Grouping, UsageSource};
 
-/// Words of contract §4.
-const ADMISSIONS: [&str; 5] = ["fast", "queued", "brownout", "rejected", "none"];
-const CACHE_STATES: [&str; 5] = ["hit", "miss", "coalesced", "bypass", "off"];
-const SOURCES: [&str; 4] = ["upstream", "counted", "estimated", "none"];
-
-#[derive(Deserialize)]
+/// Filters of rows.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LogsQuery {
+pub(super) struct LogsQuery {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
+    /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
+    /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// A status, or a class of them such as `4xx`.
+    #[schemars(regex(pattern = "^([1-5]xx|[0-9]{1,3})$"))]
     status: Option<String>,
     error_code: Option<String>,
     route: Option<String>,
     session_id: Option<String>,
+    #[schemars(with = "Option<Admission>")]
     admission: Option<String>,
+    #[schemars(with = "Option<CacheState>")]
     cache: Option<String>,
+    #[schemars(with = "Option<UsageSource>")]
     usage_source: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
 }
 
@@ -51,16 +69,16 @@ impl LogsQuery {
 
     fn filter(self) -> Result<LedgerFilter, Fault> {
         Ok(LedgerFilter {
-            tenant_id: self.tenant_id,
-            key_id: self.key_id,
+            tenant_id: id("tenant_id", self.tenant_id)?,
+            key_id: id("key_id", self.key_id)?,
             model: self.model,
             status: self.status.as_deref().map(statuses).transpose()?,
             error_code: self.error_code,
             route: self.route,
             session_id: self.session_id,
-            admission: word("admission", self.admission, &ADMISSIONS)?,
-            cache: word("cache", self.cache, &CACHE_STATES)?,
-            usage_source: word("usage_source", self.usage_source, &SOURCES)?,
+            admission: word("admission", self.admission, Admission::WORDS)?,
+            cache: word("cache", self.cache, CacheState::WORDS)?,
+            usage_source: word("usage_source", self.usage_source, UsageSource::WORDS)?,
             since: moment("since", self.since.as_deref(), Zone::UTC)?,
             until: moment("until", self.until.as_deref(), Zone::UTC)?,
         })
@@ -76,6 +94,20 @@ fn statuses(text: &str) -> Result<(i32, i32), Fault> {
     let one = |text: &str| text.parse().ok().map(|status: i32| (status, status));
     let wrong = || FieldError::new("status", "must be a whole number, or a class such as 4xx");
     class(text).or_else(|| one(text)).ok_or_else(|| fault(wrong()))
+}
+
+/// The filters that sums take.
+fn of(tenant: Option<String>, key: Option<String>, model: Option<String>) -> Result<Of, Fault> {
+    Ok(Of { tenant_id: id("tenant_id", tenant)?, key_id: id("key_id", key)?, model })
+}
+
+/// An id as the ledger writes it. One of nothing that exists is fine: its rows outlive a tenant.
+fn id(field: &str, value: Option<String>) -> Result<Option<String>, Fault> {
+    let read = |text: String| {
+        let id = Uuid::parse_str(&text).map_err(|_| fault(FieldError::new(field, "must be an id, a UUID")));
+        id.map(|id| id.to_string())
+    };
+    value.map(read).transpose()
 }
 
 fn word(field: &str, value: Option<String>, words: &[&str]) -> Result<Option<String>, Fault> {
@@ -95,16 +127,30 @@ fn fault(error: FieldError) -> Fault {
     fault_of(&AdminError::from(error))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SummaryQuery {
+pub(super) struct SummaryQuery {
+    /// `tenant` if it is absent.
+    #[schemars(with = "Option<Grouping>")]
     group_by: Option<String>,
+    /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
+    /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
+    /// Groups that are shown, 1000 if it is absent.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
 }
 
@@ -114,7 +160,7 @@ impl SummaryQuery {
         let zone = Zone::read(asked.time_zone.as_deref()).map_err(fault)?;
         Ok(SummaryAsk {
             by: GroupBy::read(asked.group_by.as_deref()).map_err(fault)?,
-            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            of: of(asked.tenant_id, asked.key_id, asked.model)?,
             since: moment("since", asked.since.as_deref(), zone)?,
             until: moment("until", asked.until.as_deref(), zone)?,
             zone,
@@ -123,16 +169,29 @@ impl SummaryQuery {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SeriesQuery {
+pub(super) struct SeriesQuery {
+    /// `day` if it is absent.
+    #[schemars(with = "Option<BucketName>")]
     bucket: Option<String>,
+    #[schemars(with = "Option<DimensionName>")]
     group_by: Option<String>,
+    /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
+    /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
 }
 
@@ -143,7 +202,7 @@ impl SeriesQuery {
         Ok(SeriesAsk {
             bucket: Bucket::read(asked.bucket.as_deref()).map_err(fault)?,
             by: SeriesAsk::by(asked.group_by.as_deref()).map_err(fault)?,
-            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            of: of(asked.tenant_id, asked.key_id, asked.model)?,
             since: moment("since", asked.since.as_deref(), zone)?,
             until: moment("until", asked.until.as_deref(), zone)?,
             zone,
@@ -152,11 +211,16 @@ impl SeriesQuery {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StatementQuery {
+pub(super) struct StatementQuery {
+    /// Its id.
+    #[schemars(with = "String")]
     tenant: Option<String>,
+    /// Such as 2026-11.
+    #[schemars(with = "String", regex(pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$"))]
     month: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
 }
 
