@@ -32,11 +32,12 @@ use hold::Held;
 use std::collections::HashMap;
 
 mod account;
-mod bucket;
+pub(crate) mod bucket;
 mod bytes_per_token;
 mod hold;
 mod period;
 mod plan;
+mod request;
 mod reserve;
 mod view;
 

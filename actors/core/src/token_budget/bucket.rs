@@ -8,7 +8,7 @@ const UNITS: u128 = 60_000_000;
 
 /// A bucket. Full when its debt is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// What a minute fills, and what it holds at most. At least 1.
     limit: u64,
     /// Taken and not filled up again, as of `at`.
