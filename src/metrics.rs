@@ -293,6 +293,7 @@ impl Metrics {
             (obleth_actors::admin::NAME, handles.admin.restarts()),
             (obleth_actors::cache::NAME, handles.cache.restarts()),
             (obleth_actors::budget::NAME, handles.budget.restarts()),
+            (obleth_actors::mcp::NAME, handles.mcp.restarts()),
         ] {
             raise(&state.actor_restarts.with_label_values(&[actor]), restarts);
         }

@@ -12,5 +12,6 @@ pub mod clock;
 pub mod fairshare;
 pub mod guards;
 pub mod health;
+pub mod mcp;
 pub mod plans;
 pub mod supervise;

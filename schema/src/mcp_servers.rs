@@ -1,7 +1,8 @@
 //! Registered MCP servers.
 
+use crate::changes::{Change, Edit, apply_one, delete_one};
 use crate::error::StoreError;
-use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read, transaction};
+use crate::store::{PATIENCE, REPORT_PATIENCE, Store, read};
 use crate::tables::mcp_servers;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -38,30 +39,17 @@ impl fmt::Debug for McpServerRow {
 
 /// Adds a server; [`StoreError::Duplicate`] when its name is taken.
 pub async fn insert(store: &Store, row: &McpServerRow) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        diesel::insert_into(mcp_servers::table).values(&row).execute(conn).await?;
-        Ok(())
-    })
+    apply_one(store, Change::McpServer(Edit::Insert(row.clone()))).await
 }
 
 /// Replaces the server that has this id and the version `expected`; else [`StoreError::Stale`].
 pub async fn update(store: &Store, row: &McpServerRow, expected: i64) -> Result<(), StoreError> {
-    let row = row.clone();
-    transaction!(store, |conn| {
-        let at = mcp_servers::id.eq(row.id.clone()).and(mcp_servers::version.eq(expected));
-        let changed = diesel::update(mcp_servers::table.filter(at)).set(&row).execute(conn).await?;
-        if changed == 0 { Err(StoreError::Stale) } else { Ok(()) }
-    })
+    apply_one(store, Change::McpServer(Edit::Update(row.clone(), expected))).await
 }
 
 /// Deletes a server; `false` when there was none. Its bills stay.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    let id = id.to_owned();
-    transaction!(store, |conn| {
-        let gone = diesel::delete(mcp_servers::table.find(id)).execute(conn).await?;
-        Ok(gone > 0)
-    })
+    delete_one(store, Change::McpServer(Edit::Delete(id.to_owned()))).await
 }
 
 /// The server of this name.

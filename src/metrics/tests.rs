@@ -31,6 +31,8 @@ fn row(tenant: u128, model: &str) -> LedgerRow {
         total_ms: 0,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 0,
         bytes_out: 0,
     }
@@ -82,6 +84,7 @@ fn tenant(id: u128, name: &str) -> Tenant {
         max_in_flight: None,
         max_queued: None,
         allowed_models: None,
+        allowed_tools: None,
         brownout: None,
         limits: obleth_core::token_budget::Limits::default(),
     }

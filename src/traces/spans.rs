@@ -250,5 +250,6 @@ const fn kind(route: Route) -> (&'static str, &'static str) {
         Route::Moderations => ("moderation", "openai"),
         Route::Audio(_) => ("audio", "openai"),
         Route::Images(_) => ("image", "openai"),
+        Route::Mcp => ("execute_tool", "mcp"),
     }
 }

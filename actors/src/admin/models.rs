@@ -15,7 +15,7 @@ mod spec;
 
 use row::to_row;
 pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
-pub(super) use spec::{ModelSpec, yes};
+pub(super) use spec::{ModelSpec, check_header_value, never, yes};
 
 /// As the audit names it.
 const KIND: &str = "model";

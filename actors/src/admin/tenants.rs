@@ -5,7 +5,7 @@ use super::document::{Patch, read};
 use super::fields::{FieldError, check_name, check_range};
 use super::groups::{self, DEFAULT, default_share, share_of, weight_of};
 use super::limits::{
-    BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set,
+    BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set, tool_globs,
 };
 use super::origin::Origin;
 use super::{AdminError, Context, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
@@ -219,6 +219,7 @@ pub(super) fn snapshot(plans: &Plans, row: &TenantRow) -> Result<Tenant, AdminEr
         max_in_flight: number(row.max_in_flight),
         max_queued: number(row.max_queued),
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
+        allowed_tools: tool_globs(from_json_opt(row.allowed_tools.as_deref())?),
         brownout: plans.brownout.policy(from_json_opt(row.brownout.as_deref())?.as_ref()),
         limits: limits_of(
             row.tokens_per_minute,

@@ -1,17 +1,13 @@
 //! `/mcp-servers`.
 
+use super::health::{HealthView, shown as health};
 use super::{listed, paging, shown, write, write_body};
 use crate::app::Gateway;
-use crate::http::budgets::rfc3339;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::{McpServerView, Page, Write};
-use obleth_actors::clock::unix_micros;
-use obleth_core::breaker::State;
-use obleth_core::moment::Moment;
 use serde::Serialize;
-use std::time::Duration;
 
 /// A server with its health in this process.
 #[derive(Serialize)]
@@ -21,32 +17,10 @@ struct WithHealth {
     health: HealthView,
 }
 
-#[derive(Serialize)]
-struct HealthView {
-    state: &'static str,
-    /// Null while nothing was asked of it.
-    since: Option<String>,
-    /// In a row.
-    failures: u32,
-    /// When the next probe is due; null unless it is open.
-    retry_at: Option<String>,
-}
-
 fn with_health(gateway: &Gateway, server: McpServerView) -> WithHealth {
     let registry = gateway.registry.load();
     let view = registry.mcp_server(server.name()).and_then(|server| gateway.handles.mcp.view(server));
-    let now = gateway.clock.now();
-    let unix = |at: Moment| {
-        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-        rfc3339(unix_micros().saturating_sub(micros(now.since(at))).saturating_add(micros(at.since(now))))
-    };
-    let health = HealthView {
-        state: view.map_or(State::Closed, |view| view.state).name(),
-        since: view.map(|view| unix(view.since)),
-        failures: view.map_or(0, |view| view.failures),
-        retry_at: view.and_then(|view| view.retry_at).map(unix),
-    };
-    WithHealth { server, health }
+    WithHealth { health: health(view, gateway.clock.now()), server }
 }
 
 pub async fn list(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {

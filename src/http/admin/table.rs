@@ -4,8 +4,8 @@
 
 use super::access::permit;
 use super::{
-    audit, budgets, cache, check, config, fairshare, groups, keys, models, stats, tenants, tokens, usage,
-    version,
+    audit, budgets, cache, check, config, fairshare, groups, keys, mcp_servers, models, stats, tenants,
+    tokens, usage, version,
 };
 use actix_web::dev::ServiceRequest;
 use actix_web::guard::Post;
@@ -125,6 +125,15 @@ table! {
         get Viewer groups::one, "One group.";
         patch Operator groups::patch, "Changes fields of a group.";
         delete Operator groups::delete, "Deletes a group that has no tenants.";
+    }
+    "/mcp-servers" {
+        get Viewer mcp_servers::list, "All MCP servers, by name.";
+        post Operator mcp_servers::create, "Registers an MCP server.";
+    }
+    "/mcp-servers/{name}" {
+        get Viewer mcp_servers::one, "One MCP server.";
+        patch Operator mcp_servers::patch, "Changes fields of an MCP server.";
+        delete Operator mcp_servers::delete, "Deletes an MCP server.";
     }
     "/fairshare/live" {
         get Viewer fairshare::live, "Who runs, waits, and is entitled to what.";

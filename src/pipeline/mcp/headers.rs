@@ -23,7 +23,7 @@ pub(super) fn outgoing(
     server: &McpServer,
     session: Option<&str>,
 ) -> HeaderMap {
-    let mut headers = passed_on(client, arrival);
+    let mut headers = passed_on(client, &arrival.request_id, arrival.trace.as_ref());
     for name in [ORIGIN, COOKIE, REFERER, MCP_SESSION_ID] {
         headers.remove(name);
     }

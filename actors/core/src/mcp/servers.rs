@@ -105,7 +105,7 @@ impl Servers {
         let rules = self.rules;
         let begin = |bucket| Line {
             version: which.version,
-            breaker: Breaker::new(rules, now),
+            breaker: Breaker::new(rules),
             bucket,
             catalogue: None,
             read_at: now,
