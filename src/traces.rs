@@ -44,6 +44,7 @@ pub struct Ended {
     /// Its arrival as Unix time.
     pub unix_micros: i64,
     pub request_id: Arc<str>,
+    pub method: &'static str,
     pub route: Route,
     /// As in the ledger.
     pub status: u16,

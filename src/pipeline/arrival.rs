@@ -7,6 +7,7 @@ use crate::error::{Fault, X_REQUEST_ID};
 use crate::telemetry::Refused;
 use crate::traces::{Context, Ended};
 use crate::wire::Route;
+use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::clock::unix_micros;
@@ -27,6 +28,8 @@ pub struct Arrival {
     pub request_id: Arc<str>,
     /// `x-session-id`: for the ledger alone.
     pub session_id: Option<Arc<str>>,
+    /// `GET`, `POST` or `DELETE`.
+    pub method: &'static str,
     pub route: Route,
     /// Its place in a trace; `None` when nothing is traced.
     pub trace: Option<Context>,
@@ -40,6 +43,7 @@ impl Arrival {
             unix_micros: unix_micros(),
             request_id: request_id_of(request.headers()),
             session_id: clean(request.headers(), "x-session-id").map(Arc::from),
+            method: method(request.method()),
             route,
             trace: worker.gateway.traces.context(request.headers()),
         }
@@ -65,6 +69,7 @@ impl Arrival {
                 end: now,
                 unix_micros: self.unix_micros,
                 request_id: Arc::clone(&self.request_id),
+                method: self.method,
                 route: self.route,
                 status: fault.code.status(),
                 error_code: Some(fault.code.name()),
@@ -74,6 +79,16 @@ impl Arrival {
             });
         }
         answer
+    }
+}
+
+/// The methods that any route answers; others are refused.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::DELETE => "DELETE",
+        Method::POST => "POST",
+        _ => "_OTHER",
     }
 }
 

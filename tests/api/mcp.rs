@@ -12,6 +12,7 @@ mod passing;
 mod registry;
 mod rights;
 mod sessions;
+mod traces;
 
 /// A gateway without a model.
 async fn gateway() -> TestApp {

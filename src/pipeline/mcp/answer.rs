@@ -7,7 +7,7 @@
 use super::headers::{MCP_SESSION_ID, X_ACCEL_BUFFERING, media_type};
 use super::refusal::Refusal;
 use super::source::Source;
-use super::stream::{Flowing, Look};
+use super::stream::{Change, Flowing, Look};
 use crate::error::{Code, Fault};
 use crate::pipeline::collect::{Collected, collect};
 use crate::pipeline::headers::{client_headers, decorate_plain};
@@ -26,7 +26,6 @@ use bytes::Bytes;
 use obleth_actors::mcp::Call as Running;
 use obleth_core::ledger::Usage;
 use obleth_core::mcp::events::EVENT_MAX;
-use obleth_core::mcp::list::filtered;
 use obleth_core::registry::{McpServer, rights};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -45,6 +44,8 @@ pub(super) struct For {
     pub is_request: bool,
     /// The answer may list tools.
     pub lists: bool,
+    /// The client is stateless, and the server is not.
+    pub turns: bool,
     /// It is meant to stay open.
     pub listens: bool,
     pub session: Session,
@@ -94,31 +95,27 @@ async fn carry(
         source.end();
         return Err(Box::new((record, fault)));
     }
-    let limited = about.lists && head.status.is_success() && {
-        let caller = &record.caller;
-        rights(&caller.tenant, &caller.key).is_limited(&about.server.name)
-    };
+    let change = change(&record, head, &about);
     let is_events = head.is_event_stream() && head.status.is_success() && !head.is_encoded();
     if is_events {
         if let Some(call) = &mut record.call {
             call.stream = true;
         }
         record.ready();
-        let look = Look::new(limited, about.is_request);
+        let look = Look::new(change, about.is_request);
         return Ok(flow(record, head, source, Vec::new(), look, about));
     }
-    let limit = if limited { EVENT_MAX } else { COLLECTED };
+    let limit = if change.is_some() { EVENT_MAX } else { COLLECTED };
     let read = match source.body() {
         Some(body) => collect(&mut record, body, head.length, head.chunked, limit).await,
         None => Ok(Collected::Whole(Bytes::new())),
     };
     match read {
-        Ok(Collected::Whole(body)) if limited => match cut(&record, &about, &body) {
-            Ok(cut) => Ok(whole(record, head, source, cut.map_or(body, Bytes::from), &about).await),
+        Ok(Collected::Whole(body)) => match changed(&record, &about, change, body) {
+            Ok(body) => Ok(whole(record, head, source, body, &about).await),
             Err(fault) => Err(Box::new((record, fault))),
         },
-        Ok(Collected::Whole(body)) => Ok(whole(record, head, source, body, &about).await),
-        Ok(Collected::Begun(_)) if limited => Err(Box::new((record, unclear()))),
+        Ok(Collected::Begun(_)) if change.is_some() => Err(Box::new((record, unclear()))),
         Ok(Collected::Begun(first)) => {
             record.ready();
             Ok(flow(record, head, source, first, Look::Nowhere, about))
@@ -132,19 +129,30 @@ async fn carry(
     }
 }
 
-/// The list without what the caller may not call; `None`: it is no list.
-fn cut(record: &Record, about: &For, body: &[u8]) -> Result<Option<String>, Fault> {
-    let text = std::str::from_utf8(body).map_err(|_| unclear())?;
-    if text.trim().is_empty() {
-        return Ok(None);
+/// What is to be changed in the answer.
+fn change(record: &Record, head: &Head, about: &For) -> Option<Change> {
+    let caller = &record.caller;
+    let limited = || rights(&caller.tenant, &caller.key).is_limited(&about.server.name);
+    if !head.status.is_success() {
+        None
+    } else if about.turns {
+        Some(Change::Era)
+    } else {
+        (about.lists && limited()).then_some(Change::Lists)
     }
-    let rights = rights(&record.caller.tenant, &record.caller.key);
-    filtered(text, |tool| rights.may_call(&about.server.name, tool)).map_err(|_| unclear())
 }
 
-/// A list that cannot be cut is not passed on.
+/// A body with what is to be changed in it.
+fn changed(record: &Record, about: &For, change: Option<Change>, body: Bytes) -> Result<Bytes, Fault> {
+    let Some(change) = change.filter(|_| !body.trim_ascii().is_empty()) else { return Ok(body) };
+    let text = std::str::from_utf8(&body).map_err(|_| unclear())?;
+    let changed = change.of(text, &record.caller, &about.server.name).map_err(|_| unclear())?;
+    Ok(changed.map_or(body, Bytes::from))
+}
+
+/// What cannot be changed is not passed on.
 pub(super) fn unclear() -> Fault {
-    Fault::new(Code::UpstreamError, "the MCP server's list of tools cannot be read")
+    Fault::new(Code::UpstreamError, "the MCP server's answer cannot be read")
 }
 
 /// What the tenant cannot mend is not passed on as if it could; least of all whom to ask for a token.

@@ -103,6 +103,7 @@ async fn carry(
         is_request: message.kind == Kind::Request,
         lists: message.kind == Kind::Request && message.tool().is_none(),
         listens: message.method == LISTEN,
+        turns: false,
         session: Session::Clients(session),
         running: None,
     };
@@ -142,6 +143,7 @@ async fn watch(
         // A stream that is resumed may repeat the answer to any request.
         lists: is_get,
         listens: is_get,
+        turns: false,
         session: Session::Clients(session(worker, record, server, named)?),
         running: None,
     };

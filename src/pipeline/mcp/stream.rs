@@ -9,6 +9,7 @@ use super::answer::{For, ending, unclear};
 use super::source::Source;
 use crate::error::{Code, Fault};
 use crate::lifecycle::{Phase, TICK};
+use crate::pipeline::authenticate::Caller;
 use crate::pipeline::collect::idle;
 use crate::pipeline::record::Record;
 use crate::upstream::{ended_by_close, truncated, watch_reads};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use obleth_actors::clock::unix_micros;
 use obleth_actors::mcp::Call as Running;
 use obleth_core::mcp::events::{Events, data, with_data};
-use obleth_core::mcp::list::filtered;
+use obleth_core::mcp::list::{Unclear, completed, filtered};
 use obleth_core::mcp::scan::Scan;
 use obleth_core::registry::{McpServer, rights};
 use std::collections::VecDeque;
@@ -37,16 +38,38 @@ pub(super) enum Look {
     Nowhere,
     /// The response that ends the exchange.
     Response(Scan),
-    /// Lists of tools, and the response if there is one to come.
-    Lists(Box<Events>, Option<Scan>),
+    /// What is to be changed, and the response if there is one to come.
+    Changes(Box<Events>, Change, Option<Scan>),
+}
+
+/// How messages are changed on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Lists of tools lose what the caller may not call.
+    Lists,
+    /// Results of a session are results of a stateless request.
+    Era,
 }
 
 impl Look {
-    pub fn new(lists: bool, is_request: bool) -> Self {
-        match (lists, is_request) {
-            (true, _) => Self::Lists(Box::default(), is_request.then(Scan::default)),
-            (false, true) => Self::Response(Scan::default()),
-            (false, false) => Self::Nowhere,
+    pub fn new(change: Option<Change>, is_request: bool) -> Self {
+        match (change, is_request) {
+            (Some(change), _) => Self::Changes(Box::default(), change, is_request.then(Scan::default)),
+            (None, true) => Self::Response(Scan::default()),
+            (None, false) => Self::Nowhere,
+        }
+    }
+}
+
+impl Change {
+    /// The changed message; `None`: it passes as it is.
+    pub fn of(self, message: &str, caller: &Caller, server: &str) -> Result<Option<String>, Unclear> {
+        match self {
+            Self::Era => completed(message),
+            Self::Lists => {
+                let rights = rights(&caller.tenant, &caller.key);
+                filtered(message, |tool| rights.may_call(server, tool))
+            }
         }
     }
 }
@@ -146,10 +169,10 @@ impl Flowing {
         let answered = match &mut self.look {
             Look::Nowhere => false,
             Look::Response(scan) => scan.feed(&piece),
-            Look::Lists(_, scan) => scan.as_mut().is_some_and(|scan| scan.feed(&piece)),
+            Look::Changes(_, _, scan) => scan.as_mut().is_some_and(|scan| scan.feed(&piece)),
         };
-        if let Look::Lists(..) = &self.look {
-            if let Err(fault) = self.cut(&piece) {
+        if let Look::Changes(..) = &self.look {
+            if let Err(fault) = self.change(&piece) {
                 self.fail(&fault);
                 return;
             }
@@ -161,17 +184,16 @@ impl Flowing {
         }
     }
 
-    /// Passes the events that are whole now, lists among them without what the caller may not call.
-    fn cut(&mut self, piece: &[u8]) -> Result<(), Fault> {
-        let Look::Lists(events, _) = &mut self.look else { return Ok(()) };
+    /// Passes the events that are whole now, changed where they are to be.
+    fn change(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        let Look::Changes(events, change, _) = &mut self.look else { return Ok(()) };
         let registry = self.record.worker.gateway.registry.load();
         let caller = self.record.caller.again(&registry, unix_micros())?;
-        let (rights, server) = (rights(&caller.tenant, &caller.key), &self.server.name);
+        let server = &self.server.name;
         let (out, mut clear) = (&mut self.out, true);
         let fed = events.feed(piece, |event| {
             let told = data(event).filter(|data| !data.trim().is_empty());
-            let cut = told.map(|data| filtered(&data, |tool| rights.may_call(server, tool)));
-            match cut.transpose() {
+            match told.map(|data| change.of(&data, &caller, server)).transpose() {
                 Ok(None | Some(None)) => out.push_back(Bytes::copy_from_slice(event)),
                 Ok(Some(Some(data))) => out.push_back(with_data(event, &data).into()),
                 Err(_) => clear = false,

@@ -76,7 +76,8 @@ fn of_many_calls_that_are_left_at_random_nothing_stays() {
             ids.sort_unstable();
             ids.dedup();
             assert_eq!(ids.len(), CALLS, "one row each");
-            until("no call is left at the server", async || (server.upstream.busy() == 0).then_some(())).await;
+            until("no call is left at the server", async || (server.upstream.busy() == 0).then_some(()))
+                .await;
             opener.abort();
             assert_eq!(app.running.gateway.running(), 0);
             if has_sessions {

@@ -13,10 +13,8 @@ fn a_session_passes_as_it_is() {
             let body = r#"{ "method" : "tools/call", "id":"x\u0041", "jsonrpc":"2.0","params":{"name":"echo","arguments":{"n":1.50}, "new":[ ]}}"#;
             let answer = client.send(Method::POST, body, &[]).await.expect(200);
             assert_eq!(server.upstream.last().body, body, "byte by byte");
-            assert_eq!(
-                (&answer.json()["id"], &answer.json()["result"]["resultType"]),
-                (&json!("xA"), &json!("complete"))
-            );
+            assert_eq!(answer.json()["id"], "xA");
+            assert_eq!(answer.json()["result"].get("resultType"), None, "nothing is added");
             assert_eq!(
                 client.ask("unknown/method", json!({})).await.expect(404).json()["error"]["code"],
                 -32601

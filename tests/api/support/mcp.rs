@@ -190,8 +190,10 @@ impl Script {
     fn call(&self, message: &Value, seen: &Seen) -> Vec<Step> {
         let text =
             json!({"arguments": message["params"]["arguments"], "session": seen.header("mcp-session-id")});
-        let result =
-            json!({"content": [{"type": "text", "text": text.to_string()}], "resultType": "complete"});
+        let mut result = json!({"content": [{"type": "text", "text": text.to_string()}]});
+        if self.stateless {
+            result["resultType"] = json!("complete");
+        }
         let response = format!("event: message\ndata: {}\n\n", answer(&message["id"], result.clone()));
         let progress = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n".to_owned();
         let mut whole = sse(&[progress, response]);

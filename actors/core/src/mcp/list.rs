@@ -1,4 +1,5 @@
-//! Lists of tools on their way to a client that may not use all of them.
+//! Messages of servers that are changed on their way: lists of tools for a client that may not use all of them, and
+//! results of servers with sessions for clients without.
 //!
 //! Fails closed: what looks like a message but cannot be read for certain is not passed on.
 
@@ -9,10 +10,8 @@ use serde_json::value::RawValue;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unclear;
 
-/// The message of a server without the tools that `allows` refuses. `None`: it lists no tools and passes as it is.
-///
-/// A list that is cut for one caller is nobody else's: where it says who may keep it, it says `private`.
-pub fn filtered(message: &str, allows: impl Fn(&str) -> bool) -> Result<Option<String>, Unclear> {
+/// A message and its result, if it is a response with an object for a result.
+fn read(message: &str) -> Result<Option<(Object<'_>, Object<'_>)>, Unclear> {
     let value: &RawValue = serde_json::from_str(message).map_err(|_| Unclear)?;
     if !value.get().starts_with('{') {
         return Err(Unclear);
@@ -22,6 +21,25 @@ pub fn filtered(message: &str, allows: impl Fn(&str) -> bool) -> Result<Option<S
         return Ok(None);
     };
     let result = Object::read(result).ok_or(Unclear)?;
+    Ok(Some((message, result)))
+}
+
+/// The message of a server with sessions as one without says it: a result that does not say so is complete.
+/// `None`: it passes as it is.
+pub fn completed(message: &str) -> Result<Option<String>, Unclear> {
+    let Some((message, result)) = read(message)? else { return Ok(None) };
+    if result.get("resultType").is_some() {
+        return Ok(None);
+    }
+    let result = result.with(&[("resultType", &quoted("complete"))]);
+    Ok(Some(message.with(&[("result", &result)])))
+}
+
+/// The message of a server without the tools that `allows` refuses. `None`: it lists no tools and passes as it is.
+///
+/// A list that is cut for one caller is nobody else's: where it says who may keep it, it says `private`.
+pub fn filtered(message: &str, allows: impl Fn(&str) -> bool) -> Result<Option<String>, Unclear> {
+    let Some((message, result)) = read(message)? else { return Ok(None) };
     let Some(tools) = result.get("tools").map(RawValue::get).filter(|text| text.starts_with('[')) else {
         return Ok(None);
     };

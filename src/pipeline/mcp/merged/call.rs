@@ -106,6 +106,7 @@ async fn carry(
         is_request: true,
         lists: false,
         listens: false,
+        turns: asked.era == Era::Stateless && known.era == Era::Session,
         session: Session::Hidden,
         running: to.running,
     };

@@ -1,5 +1,5 @@
 use crate::mcp::catalogue::{Page, TOOLS_MAX, listed};
-use crate::mcp::list::filtered;
+use crate::mcp::list::{completed, filtered};
 use crate::mcp::{Catalogue, Era, Rights, ToolGlobs};
 use std::time::Duration;
 
@@ -32,6 +32,21 @@ fn a_list_is_cut_and_all_else_passes() {
     ] {
         assert!(cut(unclear).is_err(), "{unclear}");
     }
+}
+
+#[test]
+fn a_result_says_that_it_is_complete() {
+    let plain = r#"{"id":1,"result":{"content":[]}}"#;
+    assert_eq!(
+        completed(plain).unwrap().unwrap(),
+        r#"{"id":1,"result":{"content":[],"resultType":"complete"}}"#
+    );
+    for other in
+        [r#"{"id":1,"result":{"resultType":"x"}}"#, r#"{"id":1,"error":{}}"#, r#"{"method":"m","params":{}}"#]
+    {
+        assert_eq!(completed(other), Ok(None), "{other}");
+    }
+    assert!(completed("x").is_err());
 }
 
 fn page(tools: &str) -> Page {
