@@ -14,6 +14,7 @@ pub mod list;
 pub mod message;
 pub mod names;
 mod object;
+mod params;
 pub mod rights;
 pub mod scan;
 pub mod servers;

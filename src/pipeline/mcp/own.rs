@@ -220,8 +220,9 @@ async fn read(response: &mut Response) -> Option<String> {
         let piece = piece.ok()?;
         if in_events {
             let fed = events.feed(&piece, |event| {
-                found =
-                    found.take().or_else(|| data(event).map(|data| data.into_owned()).filter(is_response));
+                found = found.take().or_else(|| {
+                    data(event).map(|data| data.into_owned()).filter(|message| is_response(message))
+                });
             });
             fed.ok()?;
             if found.is_some() {
@@ -234,10 +235,10 @@ async fn read(response: &mut Response) -> Option<String> {
             }
         }
     }
-    String::from_utf8(whole).ok().filter(is_response)
+    String::from_utf8(whole).ok().filter(|message| is_response(message))
 }
 
-fn is_response(message: &String) -> bool {
+fn is_response(message: &str) -> bool {
     let answers = |object: Object<'_>| object.get("result").is_some() || object.get("error").is_some();
     Object::read(message).is_some_and(answers)
 }

@@ -26,7 +26,7 @@ pub(super) const METHOD_NOT_FOUND: i64 = -32601;
 pub(super) struct Refusal {
     pub fault: Fault,
     /// `None`: no message was read.
-    message: Option<Told>,
+    message: Option<Box<Told>>,
 }
 
 /// What is told of it as a JSON-RPC error.
@@ -52,15 +52,14 @@ impl From<Fault> for Refusal {
 impl From<Malformed> for Refusal {
     fn from(why: Malformed) -> Self {
         let fault = Fault::new(Code::InvalidRequest, why.message());
-        Self { fault, message: Some(Told { code: Some(why.code()), ..Told::default() }) }
+        Self { fault, message: Some(Told::with(why.code())) }
     }
 }
 
 impl Refusal {
     /// A request that the protocol forbids, under the protocol's own code.
     pub fn protocol(code: i64, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        let told = Told { code: Some(code), ..Told::default() };
-        Self { fault: Fault::new(Code::InvalidRequest, message), message: Some(told) }
+        Self { fault: Fault::new(Code::InvalidRequest, message), message: Some(Told::with(code)) }
     }
 
     /// The protocol version is none of those that are `supported`.
@@ -117,6 +116,10 @@ struct Data<'a> {
 }
 
 impl Told {
+    fn with(code: i64) -> Box<Self> {
+        Box::new(Self { code: Some(code), ..Self::default() })
+    }
+
     fn respond(&self, fault: &Fault, request_id: &str) -> HttpResponse {
         let plain = fault.respond(request_id);
         let status = match self.code {

@@ -95,9 +95,13 @@ async def test_a_server_may_ask_in_a_session():
         assert "action=accept" in words(await mcp.call_tool("test_elicitation", {"message": "Who?"}))
 
 
-@pytest.mark.parametrize("path, tool", [("/mcp/reference", "by_region"), ("/mcp", "reference__by_region")])
-async def test_parameters_in_headers_pass(path, tool):
-    async with client(path, "2026-07-28") as mcp:
+@pytest.mark.parametrize("path, mode, tool", [
+    ("/mcp/reference", "2026-07-28", "by_region"),
+    ("/mcp", "2026-07-28", "reference__by_region"),
+    ("/mcp", "legacy", "reference__by_region"),
+])
+async def test_parameters_in_headers_pass(path, mode, tool):
+    async with client(path, mode) as mcp:
         await mcp.list_tools()
         assert words(await mcp.call_tool(tool, {"region": "zürich"})) == "Region: zürich"
 

@@ -4,6 +4,7 @@ use super::list::Unclear;
 use super::message::Era;
 use super::names::merged;
 use super::object::{Object, quoted, text};
+use super::params::{MARK, mirrored};
 use super::rights::Rights;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -24,6 +25,8 @@ pub struct Tool {
     pub name: Box<str>,
     before: Box<str>,
     after: Box<str>,
+    /// Some parameter of it may be mirrored into a header.
+    mirrors: bool,
 }
 
 impl Tool {
@@ -34,7 +37,8 @@ impl Tool {
         let at = name.get().as_ptr().addr().checked_sub(value.get().as_ptr().addr())?;
         let before = value.get().get(..at)?;
         let after = value.get().get(at.checked_add(name.get().len())?..)?;
-        Some(Self { name: text(name)?.into(), before: before.into(), after: after.into() })
+        let mirrors = value.get().contains(MARK);
+        Some(Self { name: text(name)?.into(), before: before.into(), after: after.into(), mirrors })
     }
 
     /// Its object under another name.
@@ -85,6 +89,16 @@ impl Page {
 }
 
 impl Catalogue {
+    /// The headers `Mcp-Param-{name}` that a stateless client would send with a call, without their prefix.
+    pub fn mirrored(&self, tool: &str, arguments: &RawValue) -> Vec<(String, String)> {
+        let mut named = self.tools.iter().filter(|known| &*known.name == tool && known.mirrors);
+        let Some(tool) = named.next() else { return Vec::new() };
+        let mut text = String::new();
+        tool.write(&tool.name, &mut text);
+        let schema = Object::read(&text).and_then(|tool| tool.get("inputSchema"));
+        schema.map(|schema| mirrored(schema, arguments)).unwrap_or_default()
+    }
+
     /// An empty one.
     pub fn new(era: Era, version: &str) -> Self {
         Self { era, version: version.into(), tools: Vec::new(), ttl: USUAL, public: true }

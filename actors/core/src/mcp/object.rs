@@ -32,6 +32,11 @@ impl<'a> Object<'a> {
         self.get(name).filter(|value| value.get() != "null")
     }
 
+    /// All members.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (&**name, *value))
+    }
+
     /// A member that is a string.
     pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         text(self.get(name)?)

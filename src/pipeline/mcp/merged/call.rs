@@ -96,7 +96,7 @@ async fn carry(
     record.enter(Stage::Forward);
     record.timing.sent = Some(record.now());
     let came = match known.era {
-        Era::Stateless => stateless(worker, record, request, asked, &to, trial).await?,
+        Era::Stateless => stateless(worker, record, request, asked, &to, (trial, &known)).await?,
         Era::Session => in_session(worker, record, request, asked, &to, (trial, &known)).await?,
     };
     let about = For {
@@ -130,7 +130,7 @@ async fn stateless(
     request: &HttpRequest,
     asked: &Asked<'_>,
     to: &To<'_>,
-    trial: Trial,
+    (trial, known): (Trial, &Arc<Catalogue>),
 ) -> Result<Came, Fault> {
     let body = match asked.era {
         Era::Stateless => asked.message.renamed(to.tool),
@@ -140,6 +140,13 @@ async fn stateless(
     set(&mut headers, MCP_PROTOCOL_VERSION, STATELESS);
     set(&mut headers, MCP_METHOD, TOOLS_CALL);
     set(&mut headers, MCP_NAME, &encoded(to.tool));
+    if let (Era::Session, Some(arguments)) = (asked.era, asked.message.param("arguments")) {
+        for (name, value) in known.mirrored(to.tool, arguments) {
+            if let Ok(name) = HeaderName::try_from(format!("mcp-param-{name}")) {
+                set(&mut headers, name, &value);
+            }
+        }
+    }
     let outgoing =
         Request { method: Method::POST, uri: uri(&to.server)?, headers, body: vec![Bytes::from(body)] };
     exchange(worker, trial, None, outgoing, manner(worker, asked, &to.server), to.running.as_ref()).await

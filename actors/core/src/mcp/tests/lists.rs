@@ -76,6 +76,36 @@ fn lists_of_servers_are_merged_in_order_and_tools_keep_their_text() {
 }
 
 #[test]
+fn parameters_that_are_mirrored_are_found_at_their_path() {
+    let catalogue = catalogue(
+        r#"[{"name":"t","inputSchema":{"type":"object","properties":{
+            "region":{"type":"string","x-mcp-header":"Region"},
+            "n":{"type":"integer","x-mcp-header":"N"},
+            "on":{"type":"boolean","x-mcp-header":"On"},
+            "in":{"type":"object","properties":{"deep":{"type":"string","x-mcp-header":"Deep"}}},
+            "plain":{"type":"string"},
+            "list":{"type":"array","items":{"x-mcp-header":"Never"}}}}},
+           {"name":"u","inputSchema":{"type":"object"}}]"#,
+    );
+    let mirrored = |tool: &str, arguments: &str| {
+        let arguments: Box<serde_json::value::RawValue> = serde_json::from_str(arguments).unwrap();
+        catalogue.mirrored(tool, &arguments)
+    };
+    let found = mirrored(
+        "t",
+        r#"{"on":false,"n":42,"region":"z\u00fcrich","in":{"deep":"d"},"plain":"p","list":["l"]}"#,
+    );
+    let expected = [("Region", "=?base64?esO8cmljaA==?="), ("N", "42"), ("On", "false"), ("Deep", "d")];
+    assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(mirrored("t", r#"{"region":null,"n":{},"in":7}"#), []);
+    for (tool, arguments) in
+        [("t", "{}"), ("t", "[]"), ("t", r#"{"n":1,"n":2}"#), ("u", r#"{"n":1}"#), ("v", "{}")]
+    {
+        assert_eq!(mirrored(tool, arguments), []);
+    }
+}
+
+#[test]
 fn pages_add_up_to_a_limit() {
     let read =
         Page::read(r#"{"tools":[{"name":"a"}],"nextCursor":"n","ttlMs":10,"cacheScope":"public"}"#).unwrap();
