@@ -34,7 +34,7 @@ mod stream;
 mod timing;
 
 use admit::Pass;
-pub use arrival::{Arrival, request_id_of};
+pub use arrival::{Arrival, Verb, request_id_of};
 pub use authenticate::{Caller, authenticate, bearer};
 use fallback::{Attempts, Outcome};
 pub(crate) use headers::upstream_headers;

@@ -28,8 +28,7 @@ pub struct Arrival {
     pub request_id: Arc<str>,
     /// `x-session-id`: for the ledger alone.
     pub session_id: Option<Arc<str>>,
-    /// `GET`, `POST` or `DELETE`.
-    pub method: &'static str,
+    pub verb: Verb,
     pub route: Route,
     /// Its place in a trace; `None` when nothing is traced.
     pub trace: Option<Context>,
@@ -43,7 +42,7 @@ impl Arrival {
             unix_micros: unix_micros(),
             request_id: request_id_of(request.headers()),
             session_id: clean(request.headers(), "x-session-id").map(Arc::from),
-            method: method(request.method()),
+            verb: Verb::of(request.method()),
             route,
             trace: worker.gateway.traces.context(request.headers()),
         }
@@ -69,7 +68,7 @@ impl Arrival {
                 end: now,
                 unix_micros: self.unix_micros,
                 request_id: Arc::clone(&self.request_id),
-                method: self.method,
+                verb: self.verb,
                 route: self.route,
                 status: fault.code.status(),
                 error_code: Some(fault.code.name()),
@@ -82,13 +81,34 @@ impl Arrival {
     }
 }
 
-/// The methods that any route answers; others are refused.
-fn method(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::DELETE => "DELETE",
-        Method::POST => "POST",
-        _ => "_OTHER",
+/// The method of a request on a route that has rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+    Delete,
+    /// It is refused.
+    Other,
+}
+
+impl Verb {
+    fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Get,
+            Method::POST => Self::Post,
+            Method::DELETE => Self::Delete,
+            _ => Self::Other,
+        }
+    }
+
+    /// As a trace has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Other => "_OTHER",
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::arrival::Arrival;
 use super::authenticate::authenticate;
-use super::record::{Call, Record};
+use super::record::Record;
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::wire::Route;
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     };
     tracing::Span::current().record("tenant_id", tracing::field::display(caller.tenant.id));
     let mut record = Record::open(Data::clone(&worker), arrival, caller);
-    record.call = Some(Call::default());
+    record.call = Some(Box::default());
     if let Err(refusal) = check_origin(&worker, &request) {
         return refusal.answer(record).await;
     }

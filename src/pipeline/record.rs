@@ -63,7 +63,7 @@ pub(super) struct Record {
     pub caller: Caller,
     pub asked: Option<Asked>,
     /// What an MCP request turned out to ask.
-    pub call: Option<Call>,
+    pub call: Option<Box<Call>>,
     pub admission: Admission,
     /// It was in the queue, whether or not that got it a seat.
     pub stood: bool,

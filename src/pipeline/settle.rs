@@ -165,7 +165,7 @@ fn trace(record: &mut Record, row: Arc<LedgerRow>) {
         end: record.now(),
         unix_micros: row.ts,
         request_id: Arc::clone(&row.request_id),
-        method: record.arrival.method,
+        verb: record.arrival.verb,
         route: record.arrival.route,
         status: row.status,
         error_code: row.error_code,

@@ -132,7 +132,7 @@ fn status(status: u16, code: &'static str) -> Status {
 fn root(ended: &Ended) -> Shape {
     let route = ended.route.label();
     let mut attributes = vec![
-        KeyValue::new("http.request.method", ended.method),
+        KeyValue::new("http.request.method", ended.verb.name()),
         KeyValue::new("http.route", route),
         KeyValue::new("url.scheme", "http"),
         KeyValue::new("obleth.status", i64::from(ended.status)),
@@ -156,7 +156,7 @@ fn root(ended: &Ended) -> Shape {
         id: ended.context.span,
         parent: ended.context.parent.unwrap_or(SpanId::INVALID),
         kind: SpanKind::Server,
-        name: Cow::Owned(format!("{} {route}", ended.method)),
+        name: Cow::Owned(format!("{} {route}", ended.verb.name())),
         begin: ended.timing.begun(Stage::Authenticate).unwrap_or_default(),
         end: ended.end,
         attributes,
@@ -205,7 +205,7 @@ fn attributes_of(stage: Stage, ended: &Ended) -> Vec<KeyValue> {
         Stage::Forward => {
             let mut attributes = generation(ended, row);
             attributes.extend(who(ended));
-            attributes.push(KeyValue::new("http.request.method", ended.method));
+            attributes.push(KeyValue::new("http.request.method", ended.verb.name()));
             attributes.extend(row.target_pod.as_ref().map(|pod| text("obleth.target_pod", pod)));
             attributes
         }
