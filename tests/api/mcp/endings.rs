@@ -132,7 +132,7 @@ fn a_client_that_leaves_with_its_response_has_not_left() {
         let (app, caller) = with_server(&server).await;
         let client = McpClient::opened(&caller, "/mcp/s").await;
         for _ in 0..20 {
-            let mut socket = Socket::sent(caller.address, &call_text(&client, "events")).await;
+            let mut socket = Socket::sent(caller.address, &call_text(&client, "lingers")).await;
             socket.head().await.unwrap();
             loop {
                 let chunk = socket.chunk().await.unwrap();

@@ -205,6 +205,11 @@ impl Script {
                 whole.insert(2, wait);
                 whole
             }
+            // The response is there, and the stream stays open for a while.
+            "lingers" => {
+                whole.insert(3, wait);
+                whole
+            }
             "cut" => {
                 whole.truncate(2);
                 whole.push(Step::Close);
