@@ -11,7 +11,7 @@ use actix::{Actor, Arbiter, AsyncContext, Context, Handler};
 use aes_gcm::aead::{AeadCore, OsRng};
 use aes_gcm::{Aes256Gcm, Key, KeyInit};
 use arc_swap::ArcSwap;
-use obleth_core::breaker::{Permit, Rules, View};
+use obleth_core::breaker::{Rules, View};
 use obleth_core::ids::{KeyId, McpServerId};
 use obleth_core::mcp::servers::{Known, Ready, Refused, Servers, Which};
 use obleth_core::mcp::{Catalogue, SessionSeal};
@@ -19,13 +19,17 @@ use obleth_core::moment::Moment;
 use obleth_core::registry::{McpServer, Registry};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 mod running;
+mod trial;
 
 pub use running::{Call, Running};
+use trial::Place;
+pub use trial::Trial;
 
 /// The actor's name in logs and metrics.
 pub const NAME: &str = "mcp";
@@ -57,6 +61,8 @@ pub struct Mcp {
     /// A list of tools was read, or could not be.
     refreshed: Arc<Notify>,
     running: Arc<Running>,
+    /// Requests that were sent and have not ended.
+    exchanges: Arc<AtomicUsize>,
     actor: Arc<Supervised<McpActor>>,
 }
 
@@ -70,6 +76,8 @@ impl fmt::Debug for Mcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTrial {
     Refused(Refused),
+    /// Too many run.
+    Full,
     /// A contained fault; the same request would pass now.
     Restarting,
 }
@@ -102,8 +110,8 @@ impl Mcp {
             registry: Arc::clone(&registry),
             _line: line,
         });
-        let (refreshed, running) = (Arc::default(), Arc::default());
-        Self { cell, clock, seal, refreshed, running, actor }
+        let (refreshed, running, exchanges) = (Arc::default(), Arc::default(), Arc::default());
+        Self { cell, clock, seal, refreshed, running, exchanges, actor }
     }
 
     fn with<R>(&self, call: impl FnOnce(Moment, &mut Servers) -> R) -> Result<R, Contained> {
@@ -114,10 +122,10 @@ impl Mcp {
     /// The right to send a request. `counts`: among those that the operator limits a minute.
     pub fn attempt(&self, server: &McpServer, counts: bool) -> Result<Trial, NoTrial> {
         let (which, limit) = (which(server), server.requests_per_minute.filter(|_| counts));
+        let place = Place::of(&self.exchanges).ok_or(NoTrial::Full)?;
         let permit = self.with(|now, servers| servers.admit(now, which, limit));
         let permit = permit.map_err(|_| NoTrial::Restarting)?.map_err(NoTrial::Refused)?;
-        let sent = Sent { mcp: self.clone(), which, name: Arc::clone(&server.name), permit };
-        Ok(Trial { sent: Some(sent), begun: false })
+        Ok(Trial::new(self.clone(), which, Arc::clone(&server.name), permit, place))
     }
 
     /// How a server's breaker stands; `None` while nothing was asked of it.
@@ -195,6 +203,11 @@ impl Mcp {
         &self.running
     }
 
+    /// Exchanges with servers that run, those whose client has left among them.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::Relaxed)
+    }
+
     /// Contained faults and restarts since the start.
     pub fn restarts(&self) -> u64 {
         self.cell.restarts() + self.actor.restarts()
@@ -210,59 +223,6 @@ impl Mcp {
     #[doc(hidden)]
     pub fn crash(&self) -> Result<(), Undelivered> {
         self.actor.try_send(Crash)
-    }
-}
-
-/// One request on its way to a server. Dropped without a word, it says nothing of it.
-#[derive(Default)]
-pub struct Trial {
-    sent: Option<Sent>,
-    begun: bool,
-}
-
-struct Sent {
-    mcp: Mcp,
-    which: Which,
-    name: Arc<str>,
-    permit: Permit,
-}
-
-impl fmt::Debug for Trial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trial").field("begun", &self.begun).finish_non_exhaustive()
-    }
-}
-
-impl Trial {
-    /// The head of an answer is there.
-    pub fn answered(&mut self) {
-        if let Some(Sent { mcp, which, name, permit }) = &mut self.sent {
-            self.begun = true;
-            let closed = mcp.with(|now, servers| servers.begun(now, *which, permit));
-            note(name, closed, "closed");
-        }
-    }
-
-    /// No answer came, or it was cut. A second call does nothing.
-    pub fn failed(&mut self) {
-        if let Some(Sent { mcp, which, name, permit }) = self.sent.take() {
-            let opened = mcp.with(|now, servers| servers.failed(now, which, &permit));
-            note(&name, opened, "open");
-        }
-    }
-}
-
-fn note(server: &str, changed: Result<bool, Contained>, state: &'static str) {
-    if changed == Ok(true) {
-        tracing::warn!(server, state, "the breaker of an MCP server changed");
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        if let Some(Sent { mcp, which, permit, .. }) = self.sent.take().filter(|_| !self.begun) {
-            let _ = mcp.with(|now, servers| servers.left(now, which, &permit));
-        }
     }
 }
 

@@ -19,8 +19,8 @@ use crate::upstream::Response;
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use bytes::Bytes;
 use obleth_actors::mcp::Call as Running;
@@ -222,7 +222,9 @@ fn begun(record: &Record, head: &Head, about: &For) -> HttpResponse {
     let mut answer = HttpResponse::new(head.status);
     let headers = answer.headers_mut();
     client_headers(&head.headers, headers);
+    // Whom to ask for a token, and what an operator's session is, is no business of a client.
     headers.remove(WWW_AUTHENTICATE);
+    headers.remove(SET_COOKIE);
     pass_session(record, &head.headers, headers, about);
     decorate_plain(record, headers);
     if matches!(head.status.as_u16(), 429 | 503) && !head.headers.contains_key(RETRY_AFTER) {

@@ -51,6 +51,7 @@ pub(super) fn attempt(mcp: &Mcp, server: &McpServer, counts: bool) -> Result<Tri
             let text = "this MCP server has had as many calls as it takes in a minute";
             Fault::new(Code::RequestsPerMinute, text).retry_after(wait)
         }
+        NoTrial::Full => Fault::new(Code::Overloaded, "too many calls of MCP servers run at once"),
         NoTrial::Restarting => Fault::new(Code::Restarting, "the MCP servers were restarted after a fault"),
     })
 }

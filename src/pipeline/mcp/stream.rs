@@ -9,7 +9,6 @@ use super::answer::{For, ending, unclear};
 use super::source::Source;
 use crate::error::{Code, Fault};
 use crate::lifecycle::{Phase, TICK};
-use crate::pipeline::authenticate::Caller;
 use crate::pipeline::collect::idle;
 use crate::pipeline::record::Record;
 use crate::upstream::{ended_by_close, truncated, watch_reads};
@@ -17,10 +16,8 @@ use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use obleth_actors::clock::unix_micros;
 use obleth_actors::mcp::Call as Running;
-use obleth_core::mcp::events::{Events, data, with_data};
-use obleth_core::mcp::list::{Unclear, completed, filtered};
-use obleth_core::mcp::scan::Scan;
-use obleth_core::registry::{McpServer, rights};
+use obleth_core::mcp::events::{data, with_data};
+use obleth_core::registry::McpServer;
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -29,50 +26,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+mod look;
+
+pub(super) use look::{Change, Look};
+
 /// A stream that is meant to stay open may be silent for so long.
 const LISTEN_SILENCE: Duration = Duration::from_secs(3600);
-
-/// What is looked for in the bytes that pass.
-pub(super) enum Look {
-    /// Nothing.
-    Nowhere,
-    /// The response that ends the exchange.
-    Response(Scan),
-    /// What is to be changed, and the response if there is one to come.
-    Changes(Box<Events>, Change, Option<Scan>),
-}
-
-/// How messages are changed on their way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Lists of tools lose what the caller may not call.
-    Lists,
-    /// Results of a session are results of a stateless request.
-    Era,
-}
-
-impl Look {
-    pub fn new(change: Option<Change>, is_request: bool) -> Self {
-        match (change, is_request) {
-            (Some(change), _) => Self::Changes(Box::default(), change, is_request.then(Scan::default)),
-            (None, true) => Self::Response(Scan::default()),
-            (None, false) => Self::Nowhere,
-        }
-    }
-}
-
-impl Change {
-    /// The changed message; `None`: it passes as it is.
-    pub fn of(self, message: &str, caller: &Caller, server: &str) -> Result<Option<String>, Unclear> {
-        match self {
-            Self::Era => completed(message),
-            Self::Lists => {
-                let rights = rights(&caller.tenant, &caller.key);
-                filtered(message, |tool| rights.may_call(server, tool))
-            }
-        }
-    }
-}
 
 /// Why the body ends without its end: the client sees the connection break.
 #[derive(Debug)]

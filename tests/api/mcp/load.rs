@@ -78,6 +78,8 @@ fn of_many_calls_that_are_left_at_random_nothing_stays() {
             assert_eq!(ids.len(), CALLS, "one row each");
             until("no call is left at the server", async || (server.upstream.busy() == 0).then_some(()))
                 .await;
+            let left = || app.running.gateway.handles.mcp.exchanges();
+            until("no exchange is left", async || (left() == 0).then_some(())).await;
             opener.abort();
             assert_eq!(app.running.gateway.running(), 0);
             if has_sessions {
