@@ -162,7 +162,10 @@ fn a_document_that_fails_changes_nothing() {
                 json!({"keys": [{"name": "k", "tenant": "acme", "key_hash": hash, "budgets": [{"period": "day"}]}]}),
                 "keys[0].budgets[0]",
             ),
-            (json!({"groups": [{"name": "x"}], "mcp_servers": [{"name": "s"}]}), "mcp_servers"),
+            (
+                json!({"groups": [{"name": "x"}], "mcp_servers": [{"name": "s"}]}),
+                "mcp_servers[0].upstream_url",
+            ),
         ] {
             for query in ["", "?dry_run=true"] {
                 names(&admin.post(&format!("/api/v1/config/import{query}"), &document).await, param);

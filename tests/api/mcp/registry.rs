@@ -122,3 +122,50 @@ fn servers_and_lists_outlive_a_restart() {
         assert_eq!(server.upstream.last().header("authorization"), Some("Bearer operator"));
     });
 }
+
+#[test]
+fn a_document_carries_servers_and_the_audit_tells_of_them() {
+    run(async {
+        let server = FakeMcp::with_sessions().await;
+        let app = gateway().await;
+        server.register(&app, "s").await;
+        let admin = app.admin();
+        let document = admin.get("/api/v1/config/export").await.expect(200);
+        assert!(!document.text().contains("operator"));
+        let exported = document.json();
+        assert_eq!(
+            (&exported["mcp_servers"][0]["name"], &exported["mcp_servers"][0]["upstream_url"]),
+            (&json!("s"), &json!(server.url()))
+        );
+        let again = admin.post("/api/v1/config/import?prune=true", &exported).await.expect(200).json();
+        assert_eq!(
+            (&again["updates"], &again["deletes"], &again["creates"]),
+            (&json!([]), &json!([]), &json!([]))
+        );
+        let wanted = json!({"mcp_servers": [
+            {"name": "s", "upstream_url": server.url(), "auth_header": "Bearer other", "timeout_secs": 9},
+            {"name": "t", "upstream_url": "http://t/mcp"},
+        ]});
+        let done = admin.post("/api/v1/config/import", &wanted).await.expect(200).json();
+        assert_eq!(
+            done["updates"],
+            json!([{"kind": "mcp_server", "name": "s", "fields": ["timeout_secs", "auth_header"]}])
+        );
+        assert_eq!(done["creates"], json!([{"kind": "mcp_server", "name": "t"}]));
+        let same = admin.post("/api/v1/config/import", &wanted).await.expect(200).json();
+        assert_eq!((&same["unchanged"], &same["updates"]), (&json!(2), &json!([])));
+        let client = McpClient::opened(&app.caller("t").await, "/mcp/s").await;
+        client.call("echo").await.expect(200);
+        assert_eq!(server.upstream.last().header("authorization"), Some("Bearer other"));
+        let pruned = json!({"mcp_servers": []});
+        let pruned = admin.post("/api/v1/config/import?prune=true", &pruned).await.expect(200).json();
+        assert_eq!(pruned["deletes"].as_array().unwrap().len(), 2);
+        client.call("echo").await.expect(404);
+        let audit = admin.get("/api/v1/audit?kind=mcp_server").await.expect(200);
+        assert!(!audit.text().contains("Bearer"));
+        let actions: Vec<_> =
+            audit.json()["data"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
+        assert_eq!(actions.iter().filter(|action| **action == "delete").count(), 2);
+        assert_eq!(actions.len(), 5);
+    });
+}
