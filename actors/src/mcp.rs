@@ -139,11 +139,6 @@ impl Mcp {
         known.unwrap_or(Known { catalogue: None, fresh: false, ask: None, running: None })
     }
 
-    /// The last good list of a server's tools.
-    pub fn peek(&self, server: &McpServer) -> Option<Arc<Catalogue>> {
-        self.with(|_, servers| servers.peek(which(server))).ok()?
-    }
-
     /// How a refresh went that [`Self::known`] asked for.
     pub fn refreshed(&self, server: &McpServer, number: u64, found: Option<Catalogue>) {
         let _ = self.with(|now, servers| servers.refreshed(now, which(server), number, found));

@@ -34,6 +34,19 @@ pub(super) async fn catalogue(worker: &Data<Worker>, server: &Arc<McpServer>) ->
     }
 }
 
+/// The same for who needs no fresh list: a call goes out under the last good one, which is read again meanwhile when
+/// it is due. Without that a client that never lists would never learn that its server has changed.
+pub(super) async fn at_hand(worker: &Data<Worker>, server: &Arc<McpServer>) -> Option<Arc<Catalogue>> {
+    let Known { catalogue: known, ask, .. } = worker.gateway.handles.mcp.known(server);
+    if let Some(number) = ask {
+        refresh(worker, server, number);
+    }
+    match known {
+        Some(known) => Some(known),
+        None => catalogue(worker, server).await,
+    }
+}
+
 /// Asks the server, whoever waits for it.
 fn refresh(worker: &Data<Worker>, server: &Arc<McpServer>, number: u64) {
     let (worker, server) = (Data::clone(worker), Arc::clone(server));

@@ -170,6 +170,12 @@ fn a_dead_server_opens_its_breaker_and_harms_no_other() {
         let shown = app.admin().get("/api/v1/mcp-servers/dead").await.expect(200).json();
         assert_eq!((&shown["health"]["state"], &shown["health"]["failures"]), (&json!("open"), &json!(5)));
         assert!(shown["health"]["retry_at"].is_string());
+        let metrics = app.metrics().await;
+        for line in
+            [r#"obleth_mcp_circuit_state{server="dead"} 2"#, r#"obleth_mcp_circuit_state{server="s"} 0"#]
+        {
+            assert!(metrics.lines().any(|own| own == line), "{line}");
+        }
         McpClient::opened(&caller, "/mcp/s").await.call("echo").await.expect(200);
         // A new address is a new chance.
         let moved = json!({"upstream_url": server.url()});

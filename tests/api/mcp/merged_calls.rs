@@ -1,6 +1,8 @@
 use super::merged::two;
 use super::{caller_with, gateway, rows, rpc_error};
-use crate::support::{Answer, FakeMcp, McpClient, Socket, messages, modern, post, run, until};
+use crate::support::{
+    Answer, FakeMcp, McpClient, Socket, Step, Upstream, messages, modern, post, run, until,
+};
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
@@ -100,6 +102,32 @@ fn a_session_that_the_server_has_forgotten_is_opened_anew() {
         client.ask_modern("tools/call", json!({"name": "old__echo"})).await.expect(200);
         assert_eq!(old.sessions(), 1);
         assert_eq!(rows(&app).await.len(), 2);
+    });
+}
+
+#[test]
+fn who_only_calls_learns_what_has_changed_at_the_server() {
+    run(async {
+        let server = Upstream::start(|seen| {
+            let result = match seen.json()["method"].as_str() {
+                Some("server/discover") => json!({"supportedVersions": ["2026-07-28"]}),
+                Some("tools/list") => json!({"tools": [{"name": "t"}], "ttlMs": 0}),
+                _ => json!({"content": []}),
+            };
+            let body = json!({"jsonrpc": "2.0", "id": 5, "result": result}).to_string();
+            vec![Step::Send(crate::support::json(200, &body))]
+        })
+        .await;
+        let app = gateway().await;
+        let fields = json!({"name": "s", "upstream_url": format!("http://{}/", server.address)});
+        app.admin().post("/api/v1/mcp-servers", &fields).await.expect(201);
+        let client = McpClient::new(&app.caller("t").await, "/mcp");
+        let lists = || server.seen().iter().filter(|seen| seen.json()["method"] == "tools/list").count();
+        until("a second look at the list", async || {
+            client.ask_modern("tools/call", json!({"name": "s__t"})).await.expect(200);
+            (lists() > 1).then_some(())
+        })
+        .await;
     });
 }
 

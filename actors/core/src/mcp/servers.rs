@@ -183,11 +183,6 @@ impl Servers {
         Known { catalogue, fresh, ask: Some(number), running: Some(Duration::ZERO) }
     }
 
-    /// The last good list of a server's tools.
-    pub fn peek(&self, which: Which) -> Option<Arc<Catalogue>> {
-        self.lines.get(&which.id).filter(|line| line.version == which.version)?.catalogue.clone()
-    }
-
     /// How a refresh went: `None` if it failed. The last good list stays.
     pub fn refreshed(&mut self, now: Moment, which: Which, number: u64, found: Option<Catalogue>) {
         let Some(line) = self.same(which) else { return };

@@ -85,10 +85,7 @@ async fn carry(
     to: To<'_>,
 ) -> Result<(Came, For), Fault> {
     let mcp = &worker.gateway.handles.mcp;
-    let known = match mcp.peek(&to.server) {
-        Some(known) => Some(known),
-        None => tools::catalogue(worker, &to.server).await,
-    };
+    let known = tools::at_hand(worker, &to.server).await;
     let trial = attempt(mcp, &to.server, true)?;
     let known = known
         .ok_or_else(|| Fault::new(Code::UpstreamUnreachable, "the MCP server did not say what it offers"))?;
