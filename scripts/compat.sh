@@ -41,6 +41,7 @@ mcp() {
   fi
   mcp_start "$1"
   mcp_clients || failed=1
+  mcp_edges || failed=1
   "$real_dir/mcp/conformance.sh" || failed=1
   return "$failed"
 }

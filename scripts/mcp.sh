@@ -40,6 +40,7 @@ mcp_start() {
     OBLETH_PROXY_LISTEN="127.0.0.1:$proxy" OBLETH_ADMIN_LISTEN="127.0.0.1:$admin" \
     OBLETH_METRICS_LISTEN="127.0.0.1:$metrics" "$1" serve
   export MCP_GATEWAY=http://127.0.0.1:$proxy MCP_REFERENCE=http://127.0.0.1:$reference/mcp
+  export MCP_ADMIN=http://127.0.0.1:$admin MCP_ADMIN_TOKEN=$token MCP_PORTS="$everything $reference"
   wait_ready "$started_pid" "$MCP_GATEWAY/ready" 60 "$work_dir/mcp-gateway"
   wait_ready "$started_pid" "http://127.0.0.1:$admin/ready" 60 "$work_dir/mcp-gateway"
   wait_for 60 "the MCP servers listen" mcp_listens "$everything" "$reference"
@@ -66,4 +67,10 @@ mcp_clients() {
   echo "== mcp typescript clients"
   (cd "$cache_dir/mcp" && timeout 300 node --test --test-reporter=spec mcp.test.mjs) || failed=1
   return "$failed"
+}
+
+# What clients do wrong and what happens to servers; some twenty seconds.
+mcp_edges() {
+  echo "== mcp edges"
+  PYTHONDONTWRITEBYTECODE=1 timeout 120 "$mcp_python" -m pytest -q -rP -p no:cacheprovider "$mcp_dir/test_edges.py"
 }
