@@ -209,6 +209,16 @@ fn a_stream_that_listens_ends_with_its_key_and_with_the_gateway() {
             until("its row", async || app.rows().await.into_iter().find(|row| row["stream"] == true)).await;
         assert_eq!((&row["status"], &row["error_code"]), (&json!(200), &json!(null)));
         app.admin().patch(&format!("/api/v1/keys/{id}"), &json!({"disabled": false})).await.expect(200);
+        // A client that leaves has heard what it wanted.
+        let mut socket = Socket::sent(caller.address, &listen(&client)).await;
+        assert!(socket.head().await.is_some() && socket.chunk().await.is_some());
+        drop(socket);
+        let rows = until("another row", async || {
+            let rows: Vec<Value> = app.rows().await.into_iter().filter(|row| row["stream"] == true).collect();
+            (rows.len() == 2).then_some(rows)
+        })
+        .await;
+        assert!(rows.iter().all(|row| row["status"] == 200 && row["error_code"] == json!(null)), "{rows:?}");
         let mut socket = Socket::sent(caller.address, &listen(&client)).await;
         assert!(socket.head().await.is_some() && socket.chunk().await.is_some());
         let stopping = actix_rt::spawn(app.stop());
