@@ -4,6 +4,7 @@ use crate::support::{Answer, Caller, TestApp, Upstream};
 use serde_json::{Value, json};
 
 mod bounds;
+mod changed;
 mod charges;
 mod kept;
 mod minutes;

@@ -1,11 +1,12 @@
 //! One request that uses no tokens: it counts in the buckets of requests a minute, and nowhere else.
 
+use super::TokenBudget;
 use super::account::Indexes;
 use super::hold::{Held, Taken};
 use super::plan::{Amount, Granted, HoldId, Limits, Minute, Refusal, Scope};
-use super::{Owner, TokenBudget};
 use crate::ids::{KeyId, TenantId};
 use crate::moment::Moment;
+use std::time::Duration;
 
 impl TokenBudget {
     /// Takes one request from the buckets of a tenant and its key, or says when to come back. Ended like any hold.
@@ -16,29 +17,27 @@ impl TokenBudget {
         tenant: (TenantId, &Limits),
         key: (KeyId, &Limits),
     ) -> Result<Granted, Refusal> {
-        let owners = [(Owner::Tenant(tenant.0), tenant.1), (Owner::Key(tenant.0, key.0), key.1)];
-        let mut longest: Option<Refusal> = None;
-        let mut until = std::time::Duration::ZERO;
-        for ((owner, limits), scope) in owners.iter().zip([Scope::Tenant, Scope::Key]) {
-            let account = self.accounts.entry(*owner).or_default();
+        let mut longest: Option<(Duration, Refusal)> = None;
+        let [of_tenant, of_key] = self.accounts.both(tenant.0, key.0);
+        for (account, limits, scope) in
+            [(&mut *of_tenant, tenant.1, Scope::Tenant), (&mut *of_key, key.1, Scope::Key)]
+        {
             account.set_limits(now, limits);
             let Some(bucket) = &account.requests else { continue };
-            let retry_after = bucket.wait(now, 1);
-            if retry_after > until {
-                let limit = bucket.limit();
-                until = retry_after;
-                longest = Some(Refusal::Minute { scope, minute: Minute::Requests, limit, retry_after });
+            let (limit, retry_after) = (bucket.limit(), bucket.wait(now, 1));
+            if retry_after > longest.as_ref().map_or(Duration::ZERO, |(wait, _)| *wait) {
+                let refusal = Refusal::Minute { scope, minute: Minute::Requests, limit, retry_after };
+                longest = Some((retry_after, refusal));
             }
         }
-        if let Some(refusal) = longest {
+        if let Some((_, refusal)) = longest {
             return Err(refusal);
         }
-        let mut taken = [Taken::default(); 2];
-        for ((owner, _), taken) in owners.iter().zip(&mut taken) {
-            let Some(account) = self.accounts.get_mut(owner) else { continue };
-            taken.request = account.requests.as_mut().map(|bucket| bucket.take(now, 1)).is_some();
+        let taken = [of_tenant, of_key].map(|account| {
             account.holds = account.holds.saturating_add(1);
-        }
+            let request = account.requests.as_mut().map(|bucket| bucket.take(now, 1)).is_some();
+            Taken { tokens: None, request }
+        });
         let id = HoldId(self.next);
         self.next += 1;
         let (indexes, amount) = (Indexes::of(unix_micros), Amount::ZERO);
