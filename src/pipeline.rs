@@ -64,7 +64,7 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
 /// From the queue to the answer. A body may own this: nothing in it is borrowed.
 async fn answer(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
 ) -> HttpResponse {
@@ -80,7 +80,7 @@ async fn answer(
 /// By itself: nobody else waits for its answer.
 async fn straight(
     worker: Data<Worker>,
-    record: Record,
+    record: Box<Record>,
     request: HttpRequest,
     target: Target,
 ) -> HttpResponse {
@@ -91,7 +91,7 @@ async fn straight(
 /// From what was tried so far to the answer: other models take their turns while one fails.
 async fn onward(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     mut target: Target,
     mut attempts: Attempts,

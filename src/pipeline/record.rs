@@ -53,7 +53,7 @@ pub(super) struct Call {
     pub bytes_in: u64,
 }
 
-/// A request on its way.
+/// A request on its way. Large, and handed from stage to stage: always boxed.
 #[derive(Debug)]
 pub(super) struct Record {
     pub worker: Data<Worker>,
@@ -98,9 +98,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub fn open(worker: Data<Worker>, arrival: Arrival, caller: Caller) -> Self {
+    pub fn open(worker: Data<Worker>, arrival: Arrival, caller: Caller) -> Box<Self> {
         worker.gateway.running.fetch_add(1, Ordering::AcqRel);
-        Self {
+        Box::new(Self {
             worker,
             id: RowId(Uuid::now_v7()),
             timing: Timing::new(arrival.at),
@@ -125,7 +125,7 @@ impl Record {
             target_pod: None,
             told: None,
             open: true,
-        }
+        })
     }
 
     pub fn now(&self) -> Moment {
@@ -196,7 +196,7 @@ impl Record {
     }
 
     /// The same, and answers it.
-    pub async fn refuse(mut self, fault: &Fault) -> HttpResponse {
+    pub async fn refuse(mut self: Box<Self>, fault: &Fault) -> HttpResponse {
         self.refused(fault).await;
         if self.head_is_out() {
             let Arrival { route, request_id, .. } = &self.arrival;

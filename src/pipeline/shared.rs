@@ -31,7 +31,7 @@ use view::{Apart, Viewer};
 /// Answers a request for which nothing is kept.
 pub(super) async fn answer(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     ask: Ask,
@@ -122,7 +122,7 @@ async fn read(worker: Data<Worker>, request: HttpRequest, viewer: Viewer) -> Htt
 /// Leads: gets the right to go upstream, sends the request, and reads its answer.
 async fn ahead(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     ask: Ask,
@@ -161,7 +161,7 @@ fn is_changed(record: &Record, target: &Target) -> bool {
 /// Goes upstream by itself with the right that it has.
 async fn alone(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     pass: Pass,

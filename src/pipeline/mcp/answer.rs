@@ -62,7 +62,7 @@ pub(super) enum Session {
 }
 
 /// Answers the client.
-pub(super) async fn answer(mut record: Record, came: (Response, Source), about: For) -> HttpResponse {
+pub(super) async fn answer(mut record: Box<Record>, came: (Response, Source), about: For) -> HttpResponse {
     record.enter(Stage::Meter);
     let (response, source) = came;
     let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -83,10 +83,10 @@ pub(super) async fn answer(mut record: Record, came: (Response, Source), about: 
     }
 }
 
-type Failed = (Record, Fault);
+type Failed = (Box<Record>, Fault);
 
 async fn carry(
-    mut record: Record,
+    mut record: Box<Record>,
     head: &Head,
     mut source: Source,
     about: For,
@@ -178,7 +178,7 @@ fn refuse_operator_faults(about: &For, head: &Head) -> Result<(), Fault> {
 
 /// An answer that is here as a whole.
 async fn whole(
-    mut record: Record,
+    mut record: Box<Record>,
     head: &Head,
     mut source: Source,
     body: Bytes,
@@ -199,7 +199,7 @@ pub(super) fn ending(status: u16, bytes_out: u64) -> Ending {
 }
 
 fn flow(
-    mut record: Record,
+    mut record: Box<Record>,
     head: &Head,
     source: Source,
     first: Vec<Bytes>,

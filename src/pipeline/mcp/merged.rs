@@ -52,7 +52,7 @@ pub(super) struct Asked<'a> {
 /// Runs one request on the merged endpoint.
 pub(super) async fn run(
     worker: &Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: &HttpRequest,
     payload: Payload,
 ) -> HttpResponse {
@@ -130,7 +130,7 @@ fn session(
 
 async fn say(
     worker: &Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: &HttpRequest,
     asked: &Asked<'_>,
 ) -> HttpResponse {
@@ -170,7 +170,7 @@ fn server_info() -> serde_json::Value {
     json!({"io.modelcontextprotocol/serverInfo": info()})
 }
 
-async fn initialize(worker: &Worker, record: Record, message: &Message<'_>) -> HttpResponse {
+async fn initialize(worker: &Worker, record: Box<Record>, message: &Message<'_>) -> HttpResponse {
     let wanted = message.param("protocolVersion").and_then(|value| serde_json::from_str(value.get()).ok());
     let wanted: String = wanted.unwrap_or_default();
     let [newest, ..] = WITH_SESSIONS;
@@ -224,21 +224,21 @@ async fn finish(record: &mut Record, status: StatusCode, code: Option<Code>, siz
 }
 
 /// No more than a status.
-async fn empty(mut record: Record, status: StatusCode) -> HttpResponse {
+async fn empty(mut record: Box<Record>, status: StatusCode) -> HttpResponse {
     finish(&mut record, status, None, 0).await;
     let mut answer = HttpResponse::new(status);
     decorate_plain(&record, answer.headers_mut());
     answer
 }
 
-async fn reply(record: Record, id: Option<&RawValue>, result: &str) -> HttpResponse {
+async fn reply(record: Box<Record>, id: Option<&RawValue>, result: &str) -> HttpResponse {
     let id = id.map_or("null", RawValue::get);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
     told(record, StatusCode::OK, None, body).await
 }
 
 /// An error of the protocol. In a session it has status 200: a client takes 404 for the end of its session.
-async fn unable(record: Record, asked: &Asked<'_>, code: i64, message: &str) -> HttpResponse {
+async fn unable(record: Box<Record>, asked: &Asked<'_>, code: i64, message: &str) -> HttpResponse {
     let id = asked.message.id.map_or("null", RawValue::get);
     let error = json!({"code": code, "message": message});
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
@@ -250,7 +250,7 @@ async fn unable(record: Record, asked: &Asked<'_>, code: i64, message: &str) -> 
     told(record, status, Some(Code::InvalidRequest), body).await
 }
 
-async fn told(mut record: Record, status: StatusCode, code: Option<Code>, body: String) -> HttpResponse {
+async fn told(mut record: Box<Record>, status: StatusCode, code: Option<Code>, body: String) -> HttpResponse {
     finish(&mut record, status, code, body.len()).await;
     let mut answer = HttpResponse::new(status);
     let headers = answer.headers_mut();

@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// Runs one request on a server's own endpoint.
 pub(super) async fn run(
     worker: &Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: &HttpRequest,
     payload: Payload,
     name: &str,

@@ -79,7 +79,7 @@ impl Refusal {
     }
 
     /// Ends the record, and answers.
-    pub async fn answer(self, mut record: Record) -> HttpResponse {
+    pub async fn answer(self, mut record: Box<Record>) -> HttpResponse {
         record.refused(&self.fault).await;
         let request_id = &record.arrival.request_id;
         let mut answer = match &self.message {

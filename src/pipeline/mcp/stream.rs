@@ -57,7 +57,7 @@ enum State {
 
 /// See the module head.
 pub(super) struct Flowing {
-    record: Record,
+    record: Box<Record>,
     source: Source,
     look: Look,
     server: Arc<McpServer>,
@@ -88,7 +88,7 @@ fn taken_back(running: Running) -> Pin<Box<dyn Future<Output = ()>>> {
 impl Flowing {
     /// `head`: status, length and whether it is chunked.
     pub fn new(
-        record: Record,
+        record: Box<Record>,
         source: Source,
         look: Look,
         head: (u16, Option<usize>, bool),

@@ -43,7 +43,7 @@ pub(super) struct Course {
 }
 
 /// Flies until the end.
-pub(super) async fn fly(record: Record, course: Course, flight: Flight) {
+pub(super) async fn fly(record: Box<Record>, course: Course, flight: Flight) {
     let failure = {
         let call = pin!(call(record, course, &flight));
         let abandoned = pin!(flight.abandoned());
@@ -55,7 +55,7 @@ pub(super) async fn fly(record: Record, course: Course, flight: Flight) {
     flight.end(failure);
 }
 
-async fn call(mut record: Record, course: Course, flight: &Flight) -> Option<Failure> {
+async fn call(mut record: Box<Record>, course: Course, flight: &Flight) -> Option<Failure> {
     let Course { worker, request, target, pass, ask, leader } = course;
     let outcome = attempt(&worker, &mut record, &request, &target, pass).await;
     let failed = record.trial.as_ref().is_some_and(Trial::has_failed);
@@ -102,7 +102,7 @@ async fn pour(mut metered: Box<Metered>, flight: &Flight) -> Option<Failure> {
 }
 
 /// The upstream has failed: hands the request back to its client, if that is still there. What the others hear.
-fn part(mut record: Record, target: Target, outcome: Outcome, leader: &Left) -> Failure {
+fn part(mut record: Box<Record>, target: Target, outcome: Outcome, leader: &Left) -> Failure {
     let failure = match &outcome {
         Err(fault) => failure_of(fault, Position::default()),
         Ok(answer) => {
@@ -121,7 +121,7 @@ fn part(mut record: Record, target: Target, outcome: Outcome, leader: &Left) -> 
 }
 
 /// The upstream failed before a head.
-async fn refused(mut record: Record, fault: &Fault, leader: &Left) -> Option<Failure> {
+async fn refused(mut record: Box<Record>, fault: &Fault, leader: &Left) -> Option<Failure> {
     record.refused(fault).await;
     dress(&record, leader);
     Some(failure_of(fault, Position::default()))

@@ -29,7 +29,7 @@ use std::task::{Context, Poll, ready};
 
 /// A request whose answer is not shared after all: it goes on by itself.
 pub(super) struct Apart {
-    pub record: Record,
+    pub record: Box<Record>,
     pub target: Target,
     pub attempts: Attempts,
 }
@@ -48,7 +48,7 @@ pub(super) struct Viewer {
     arrival: Arrival,
     early: Option<Early>,
     /// A follower's own record; the leader's is with the call.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// A follower's own, until an answer begins.
     target: Option<Target>,
     left: Rc<Left>,
@@ -74,7 +74,7 @@ impl Viewer {
     }
 
     /// A client whose request is the same.
-    pub fn of_follower(record: Record, reader: Reader, target: Target) -> Self {
+    pub fn of_follower(record: Box<Record>, reader: Reader, target: Target) -> Self {
         Self {
             arrival: record.arrival.clone(),
             early: record.early.clone(),

@@ -42,7 +42,7 @@ struct To<'a> {
 /// Runs a call.
 pub(super) async fn run(
     worker: &Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: &HttpRequest,
     asked: &Asked<'_>,
 ) -> HttpResponse {
