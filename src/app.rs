@@ -14,6 +14,7 @@ use obleth_actors::budget::Budget;
 use obleth_actors::cache::Cache;
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
+use obleth_actors::health::Health;
 use obleth_actors::plans::Plans;
 use obleth_core::registry::{Pepper, Registry};
 use secrecy::SecretString;
@@ -72,6 +73,8 @@ impl Settings {
 pub struct Gateway {
     pub handles: Handles,
     pub registry: Arc<ArcSwap<Registry>>,
+    /// The breakers of the models' upstreams.
+    pub health: Health,
     pub settings: Settings,
     pub lifecycle: Lifecycle,
     pub metrics: Metrics,

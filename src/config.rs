@@ -87,16 +87,18 @@ impl Config {
     /// Reads the configuration from `env`.
     pub fn read(mut env: Env) -> Result<Self, Faults> {
         let data = DataConfig::read(&mut env);
+        let upstream = UpstreamConfig::read(&mut env);
+        let document = Document::read(&mut env, &upstream.outbound);
         let config = Self {
             listen: ListenConfig::read(&mut env),
-            upstream: UpstreamConfig::read(&mut env),
+            upstream,
             admission: AdmissionConfig::read(&mut env),
             cache: CacheConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
             metrics: MetricsConfig::read(&mut env),
             data,
-            document: Document::read(&mut env),
+            document,
             unknown: env.unknown(),
         };
         match env.into_faults() {

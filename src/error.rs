@@ -12,6 +12,7 @@ use obleth_core::units::Usd;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 /// The header that names a request.
@@ -90,6 +91,7 @@ codes! {
     Restarting = 503 "restarting" "server_error";
     Draining = 503 "draining" "server_error";
     StoreUnavailable = 503 "store_unavailable" "server_error";
+    UpstreamCircuitOpen = 503 "upstream_circuit_open" "upstream_error";
     UpstreamTimeout = 504 "upstream_timeout" "upstream_error";
 }
 
@@ -139,6 +141,15 @@ impl Quantity {
         match what {
             What::Tokens => Self::Tokens(u64::try_from(amount).unwrap_or(u64::MAX)),
             What::Money => Self::Usd(Usd::from_pico(i128::try_from(amount).unwrap_or(i128::MAX)).to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens(tokens) => tokens.fmt(f),
+            Self::Usd(usd) => usd.fmt(f),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::app::{Gateway, Handles};
 use crate::config::Config;
 use crate::stats::{Report, Sample, Stats};
 use crate::traces::Counts;
+use obleth_core::breaker;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Registry as Records;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+mod failure;
 mod histogram;
 mod roll;
 mod series;
@@ -28,6 +30,7 @@ mod text;
 mod traffic;
 mod worker;
 
+pub use failure::Failure;
 pub use roll::{OTHER, Roll};
 use series::{Fairness, Maker, State};
 use shard::Shard;
@@ -128,6 +131,7 @@ impl Metrics {
         let standings = if self.shared.tenants.is_some() { standings(handles) } else { Vec::new() };
         let mut text = self.traffic(gateway.clock.now(), &records, &standings);
         self.refresh_models(handles, &records);
+        self.refresh_health(gateway, &records);
         self.refresh_actors(handles);
         self.refresh_lifecycle(gateway);
         self.refresh_fairness(handles);
@@ -176,6 +180,7 @@ impl Metrics {
             .map(|(name, _)| name.clone())
             .collect();
         self.shared.models.strike(&over);
+        over.iter().for_each(|name| self.state.forget_model(name));
         deleted.retain(|_, since| now.since(*since) < LINGER);
     }
 
@@ -219,17 +224,38 @@ impl Metrics {
             state.in_flight.with_label_values(&[model]).add(running.into());
             state.queue_depth.with_label_values(&[model]).add(waiting.into());
         };
-        let label =
-            |name: &Arc<str>| if self.shared.models.has(name) { Arc::clone(name) } else { OTHER.into() };
         // A series without a value is not shown: before there is a model, the nameless one stands in.
         if records.models().next().is_none() {
             set("", 0, 0);
         }
-        records.models().for_each(|model| set(&label(&model.name), 0, 0));
+        records.models().for_each(|model| set(&self.label(&model.name), 0, 0));
         for pool in handles.fairshare.models() {
             if let Some(model) = records.model(pool.id) {
-                set(&label(&model.name), pool.in_flight, pool.queued);
+                set(&self.label(&model.name), pool.in_flight, pool.queued);
             }
+        }
+    }
+
+    /// The label value of a model.
+    fn label(&self, model: &Arc<str>) -> Arc<str> {
+        if self.shared.models.has(model) { Arc::clone(model) } else { OTHER.into() }
+    }
+
+    fn refresh_health(&self, gateway: &Gateway, records: &Records) {
+        self.state.circuit.reset();
+        if records.models().next().is_none() {
+            self.state.touch_health("");
+        }
+        for model in records.models() {
+            let label = self.label(&model.name);
+            self.state.touch_health(&label);
+            let state = match gateway.health.view(model).map(|view| view.state) {
+                None | Some(breaker::State::Closed) => 0,
+                Some(breaker::State::HalfOpen) => 1,
+                Some(breaker::State::Open) => 2,
+            };
+            let gauge = self.state.circuit.with_label_values(&[&label]);
+            gauge.set(gauge.get().max(state));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The way of a request on a model route, as a list of stages. Each takes the proof of the one before, so
 //! that none can be skipped: `Caller` → `Target` → `Looked` → `Reserved` → `Pass` → `Answer` → the answer to the
-//! client.
+//! client. A fallback goes the way from `Reserved` on once more.
 
 use crate::app::Worker;
 use crate::error::Fault;
@@ -16,6 +16,7 @@ mod body;
 mod brownout;
 mod collect;
 mod deadline;
+mod fallback;
 mod forward;
 mod headers;
 mod kept;
@@ -34,8 +35,10 @@ mod timing;
 use admit::Pass;
 pub use arrival::{Arrival, request_id_of};
 pub use authenticate::{Caller, authenticate, bearer};
-use forward::Answer;
+use fallback::{Attempts, Outcome};
+pub(crate) use headers::upstream_headers;
 use lookup::Looked;
+pub(crate) use meter::names_missing_model;
 use record::Record;
 use resolve::Target;
 pub use timing::{Stage, Timing};
@@ -59,7 +62,7 @@ pub async fn run(worker: Data<Worker>, request: HttpRequest, payload: Payload, r
 /// From the queue to the answer. A body may own this: nothing in it is borrowed.
 async fn answer(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
 ) -> HttpResponse {
@@ -75,28 +78,46 @@ async fn answer(
 /// By itself: nobody else waits for its answer.
 async fn straight(
     worker: Data<Worker>,
-    mut record: Record,
+    record: Box<Record>,
     request: HttpRequest,
     target: Target,
 ) -> HttpResponse {
-    match send(&worker, &mut record, &request, target).await {
+    let attempts = Attempts::of(&target);
+    onward(worker, record, request, target, attempts).await
+}
+
+/// From what was tried so far to the answer: other models take their turns while one fails.
+async fn onward(
+    worker: Data<Worker>,
+    mut record: Box<Record>,
+    request: HttpRequest,
+    mut target: Target,
+    mut attempts: Attempts,
+) -> HttpResponse {
+    let outcome = loop {
+        if let Some(outcome) = attempts.judge(&worker, &mut record, &mut target) {
+            break outcome;
+        }
+        attempts.tried(attempt(&worker, &mut record, &request, &target).await);
+    };
+    match outcome {
         Ok(answer) => meter::meter(record, answer).await,
         Err(fault) => record.refuse(&fault).await,
     }
 }
 
-/// The right to go upstream.
-async fn permit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
-    let reserved = reserve::reserve(worker, record, target)?;
-    admit::admit(worker, record, target, reserved).await
+/// One model's turn.
+async fn attempt(worker: &Worker, record: &mut Record, request: &HttpRequest, target: &Target) -> Outcome {
+    let pass = permit(worker, record, target).await?;
+    fallback::attempt(worker, record, request, target, pass).await
 }
 
-async fn send(
-    worker: &Worker,
-    record: &mut Record,
-    request: &HttpRequest,
-    target: Target,
-) -> Result<Answer, Fault> {
-    let pass = permit(worker, record, &target).await?;
-    forward::forward(worker, record, request, target, pass).await
+/// The right to go upstream.
+async fn permit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
+    fallback::look(worker, target)?;
+    let reserved = reserve::reserve(worker, record, target)?;
+    let pass = admit::admit(worker, record, target, reserved).await?;
+    // Asked again: it may have opened while the request waited. The seat then goes back untouched.
+    fallback::begin(worker, record, target)?;
+    Ok(pass)
 }

@@ -19,6 +19,7 @@ use obleth_actors::budget::Budget;
 use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
+use obleth_actors::health::Health;
 use obleth_core::fair_queue;
 use obleth_schema::{DatabaseUrl, Store, StoreError};
 use std::fs::{File, TryLockError};
@@ -219,10 +220,12 @@ fn gateway(
             sealer: config.data.sealer.clone(),
             pepper: config.data.pepper.clone(),
             health,
+            outbound: Arc::clone(&config.upstream.outbound),
         },
     );
     let budget = Budget::start(others, clock, admin.registry());
     Ok(Gateway {
+        health: Health::new(config.upstream.breaker, clock, admin.registry()),
         registry: admin.registry(),
         handles: Handles { fairshare, accounting, admin, cache, budget },
         settings,

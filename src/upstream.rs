@@ -6,7 +6,6 @@
 use crate::error::{Code, Fault};
 use actix_http::BoxedPayloadStream;
 use actix_http::error::PayloadError;
-use actix_tls::connect::Connector as TcpConnector;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, Uri};
 use awc::error::{ConnectError, SendRequestError};
@@ -19,10 +18,13 @@ use std::time::Duration;
 
 mod head;
 mod io;
+mod outbound;
 mod pieces;
 
 use io::{NoDelay, take_stale};
 pub use io::{ended_by_close, watch_reads};
+use obleth_core::net::Outbound;
+use outbound::{Guarded, is_blocked};
 pub use pieces::Pieces;
 
 /// How long an idle connection is kept. Below the 5 s after which uvicorn (vLLM, LiteLLM) closes its side.
@@ -80,10 +82,10 @@ impl fmt::Debug for Request {
 
 impl Upstream {
     /// A client on this thread.
-    pub fn new(tls: &Arc<ClientConfig>, connect_timeout: Duration) -> Self {
+    pub fn new(tls: &Arc<ClientConfig>, connect_timeout: Duration, rule: &Arc<Outbound>) -> Self {
         Self {
-            pooled: client(tls, connect_timeout, POOL_KEEP_ALIVE),
-            fresh: client(tls, connect_timeout, Duration::ZERO),
+            pooled: client(tls, connect_timeout, rule, POOL_KEEP_ALIVE),
+            fresh: client(tls, connect_timeout, rule, Duration::ZERO),
         }
     }
 
@@ -100,9 +102,14 @@ impl Upstream {
     }
 }
 
-fn client(tls: &Arc<ClientConfig>, connect_timeout: Duration, keep_alive: Duration) -> Client {
+fn client(
+    tls: &Arc<ClientConfig>,
+    connect_timeout: Duration,
+    rule: &Arc<Outbound>,
+    keep_alive: Duration,
+) -> Client {
     let connector = Connector::new()
-        .connector(NoDelay::new(TcpConnector::default().service()))
+        .connector(NoDelay::new(Guarded::new(Arc::clone(rule))))
         .rustls_0_23(Arc::clone(tls))
         .timeout(connect_timeout)
         .handshake_timeout(connect_timeout)
@@ -129,6 +136,9 @@ fn fault_of(error: &SendRequestError) -> Fault {
         }
         SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => {
             Fault::new(Code::UpstreamUnreachable, "the upstream's name does not resolve")
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) if is_blocked(error) => {
+            Fault::new(Code::UpstreamUnreachable, "the upstream's address is not one to connect to")
         }
         SendRequestError::Connect(_) | SendRequestError::Url(_) => {
             Fault::new(Code::UpstreamUnreachable, "the upstream cannot be reached")

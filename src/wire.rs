@@ -7,6 +7,7 @@
 //! Invariant: nothing here panics or recurses without bound on any input, takes more than linear time, or
 //! puts bytes of a body into an error.
 
+mod beyond;
 pub mod failure;
 pub mod field;
 pub mod fit;
@@ -20,6 +21,7 @@ pub mod sse;
 pub mod usage;
 mod weight;
 
+pub use beyond::goes_beyond_body;
 pub use field::Field;
 pub use meter::StreamMeter;
 pub use request::{BodyError, Shape};

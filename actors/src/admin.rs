@@ -13,6 +13,7 @@ use actix::Arbiter;
 use arc_swap::ArcSwap;
 use chrono::{DateTime, SecondsFormat};
 use fields::FieldError;
+use obleth_core::net::Outbound;
 use obleth_core::registry::{Pepper, Registry};
 use obleth_schema::{Store, StoreError};
 use seal::Sealer;
@@ -37,6 +38,7 @@ mod limits;
 mod load;
 mod models;
 mod origin;
+mod outbound;
 mod read;
 mod rotate;
 pub mod seal;
@@ -53,6 +55,7 @@ pub use groups::{GroupSpec, GroupView};
 pub use keys::{KeySpec, KeyView, KeyWithSecret, Rotate};
 pub use models::{ModelSpec, ModelView};
 pub use origin::Origin;
+pub use outbound::check_literal;
 pub(crate) use read::PAGE_MAX;
 pub use read::{Page, PageError, Window};
 pub use rotate::{Rotation, rotate};
@@ -141,6 +144,8 @@ pub struct Context {
     sealer: Sealer,
     pepper: Option<Pepper>,
     health: StoreHealth,
+    /// Where upstreams may be.
+    outbound: Arc<Outbound>,
 }
 
 /// What [`Admin::start`] needs.
@@ -155,6 +160,7 @@ pub struct Setup {
     pub sealer: Sealer,
     pub pepper: Option<Pepper>,
     pub health: StoreHealth,
+    pub outbound: Arc<Outbound>,
 }
 
 impl Context {
@@ -199,6 +205,7 @@ impl Admin {
             sealer: setup.sealer,
             pepper: setup.pepper,
             health: setup.health,
+            outbound: setup.outbound,
         });
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&context);

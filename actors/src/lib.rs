@@ -11,6 +11,7 @@ pub mod cell;
 pub mod clock;
 pub mod fairshare;
 pub mod guards;
+pub mod health;
 pub mod plans;
 pub mod shapes;
 pub mod supervise;

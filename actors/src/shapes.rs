@@ -3,6 +3,7 @@
 //!
 //! Is: schemas, for `#[schemars(with = "...")]`. Is not: a check; what is refused is the business of the fields.
 
+use obleth_core::breaker::State;
 use obleth_core::brownout::Step;
 use obleth_core::token_budget::Period;
 use obleth_core::units::Share;
@@ -63,6 +64,8 @@ shapes! {
     PeriodName words(Period::ALL);
     /// Of a brownout.
     StepName words(Step::ALL);
+    /// How a breaker stands.
+    BreakerName words([State::Closed, State::Open, State::HalfOpen].map(State::name));
     /// The id of a request: the client's own, or made.
     RequestId json_schema!({"type": "string"});
     /// Base64 of the place in a list.

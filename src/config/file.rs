@@ -3,6 +3,7 @@
 use super::Env;
 use crate::http::admin::DOCUMENT_MAX;
 use obleth_actors::admin::{Trust, check_document};
+use obleth_core::net::Outbound;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,14 +23,15 @@ impl fmt::Debug for Document {
 
 impl Document {
     /// The document that `OBLETH_CONFIG_FILE` names, checked as far as that goes without the database.
-    pub(super) fn read(env: &mut Env) -> Option<Self> {
+    pub(super) fn read(env: &mut Env, outbound: &Outbound) -> Option<Self> {
         let path = env.text("OBLETH_CONFIG_FILE")?;
-        let read =
-            text_of(Path::new(&path)).and_then(|text| match check_document(&text, Trust::Environment) {
+        let read = text_of(Path::new(&path)).and_then(|text| {
+            match check_document(&text, Trust::Environment, outbound) {
                 Ok(()) => Ok(text),
                 Err(error) if error.field.is_empty() => Err(error.message),
                 Err(error) => Err(format!("{}: {}", error.field, error.message)),
-            });
+            }
+        });
         match read {
             Ok(text) => Some(Self { path: path.into(), text: text.into() }),
             Err(why) => {

@@ -29,6 +29,10 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_FORWARD_AUTHORIZATION", "true"),
         ("OBLETH_UPSTREAM_TIMEOUT_SECS", "300"),
         ("OBLETH_UPSTREAM_IDLE_TIMEOUT_SECS", "120"),
+        ("OBLETH_BREAKER_FAILURES", "5"),
+        ("OBLETH_BREAKER_PROBE_SECS", "5"),
+        ("OBLETH_BLOCK_PRIVATE_NETWORKS", "false"),
+        ("OBLETH_ALLOWED_NETWORKS", "(none)"),
         ("OBLETH_SHUTDOWN_GRACE_SECS", "30"),
         ("OBLETH_MAX_BODY_BYTES", "67108864"),
         ("OBLETH_MAX_BUFFERED_BYTES", "536870912"),
@@ -83,6 +87,28 @@ fn postgres_needs_an_encryption_key() {
     let config = read(&[TOKEN, url, key]).unwrap();
     let shown = format!("{:?} {config:?}", config.effective());
     assert!(!shown.contains("hunter2") && !shown.contains("a-token-of-enough-length"), "{shown}");
+}
+
+#[test]
+fn where_connections_may_go_is_read_strictly() {
+    let strict = ("OBLETH_BLOCK_PRIVATE_NETWORKS", "true");
+    let base = |url| ("OBLETH_UPSTREAM_BASE_URL", url);
+    for (values, fault) in [
+        (vec![base("http://169.254.169.254/v1")], Some("OBLETH_UPSTREAM_BASE_URL is an unspecified")),
+        (vec![strict, base("http://10.0.0.1/v1")], Some("OBLETH_UPSTREAM_BASE_URL is a private address")),
+        (vec![("OBLETH_ALLOWED_NETWORKS", "10.0.0.0/8")], Some("OBLETH_ALLOWED_NETWORKS means nothing")),
+        (vec![strict, ("OBLETH_ALLOWED_NETWORKS", "10.0.0.0/8, x")], Some("OBLETH_ALLOWED_NETWORKS must be")),
+        (vec![strict, ("OBLETH_ALLOWED_NETWORKS", "10.0.0.0/8, ::1"), base("http://10.0.0.1/v1")], None),
+        (vec![strict], None),
+        (vec![base("http://127.0.0.1:1/v1")], None),
+    ] {
+        let read = read(&[&[TOKEN], values.as_slice()].concat());
+        let found = read.err().map(|Faults(faults)| faults);
+        match fault {
+            Some(fault) => assert!(found.clone().unwrap()[0].starts_with(fault), "{found:?}"),
+            None => assert_eq!(found, None),
+        }
+    }
 }
 
 #[test]

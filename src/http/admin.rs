@@ -10,20 +10,25 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use bytes::Bytes;
+use health::with_health;
 use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
 use obleth_actors::shapes::{Cursor, Limit};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::future::ready;
+use std::time::Duration;
+use tokio::time::timeout;
 
 mod access;
 mod audit;
 mod budgets;
 mod cache;
+mod check;
 mod config;
 mod fairshare;
 mod groups;
+mod health;
 mod keys;
 mod models;
 mod openapi;
@@ -40,6 +45,8 @@ pub use openapi::describe;
 pub use place::{Entry, Place};
 pub use table::TABLE;
 
+/// The longest that the body of a management call may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
 /// Largest body of a management call.
 const BODY_MAX: usize = 1 << 20;
 
@@ -86,10 +93,11 @@ pub(super) async fn body_up_to(
     if announced.and_then(|text| text.parse().ok()).is_some_and(|length: usize| length > most) {
         return Err(too_large());
     }
-    match payload.to_bytes_limited(most).await {
-        Ok(Ok(bytes)) => Ok(Bytes::into(bytes)),
-        Ok(Err(_)) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
-        Err(_) => Err(too_large()),
+    match timeout(BODY_TIME, payload.to_bytes_limited(most)).await {
+        Ok(Ok(Ok(bytes))) => Ok(Bytes::into(bytes)),
+        Ok(Ok(Err(_))) => Err(Fault::new(Code::InvalidRequest, "the body was cut off")),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Fault::new(Code::InvalidRequest, "the body did not arrive in time")),
     }
 }
 
@@ -203,8 +211,8 @@ pub(super) async fn write(
     success: StatusCode,
 ) -> HttpResponse {
     match gateway.handles.admin.write(access::origin(request), write).await {
-        Ok(Written::Model(view)) => json(request, success, &view),
-        Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &view),
+        Ok(Written::Model(view)) => json(request, success, &with_health(gateway, *view)),
+        Ok(Written::ModelCreated(view)) => json(request, StatusCode::CREATED, &with_health(gateway, *view)),
         Ok(Written::Tenant(view)) => json(request, success, &view),
         Ok(Written::Key(view)) => json(request, success, &view),
         Ok(Written::KeyWithSecret(view)) => json(request, success, &view),

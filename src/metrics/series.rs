@@ -1,5 +1,6 @@
 //! The series of how things stand: names, help texts, labels. Those that requests add to: `traffic`.
 
+use super::failure::Failure;
 use prometheus::core::Collector;
 use prometheus::{Error, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
@@ -8,6 +9,8 @@ use prometheus::{Error, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Regis
 pub(super) struct State {
     pub(super) in_flight: IntGaugeVec,
     pub(super) queue_depth: IntGaugeVec,
+    pub(super) circuit: IntGaugeVec,
+    pub(super) upstream_failures: IntCounterVec,
     pub(super) ledger_rows: IntCounterVec,
     pub(super) ledger_backlog: IntGauge,
     pub(super) journal_bytes: IntGauge,
@@ -72,6 +75,16 @@ impl State {
         Ok(Self {
             in_flight: make.gauges("obleth_in_flight", "Requests that hold a seat, by model.", &["model"])?,
             queue_depth: make.gauges("obleth_queue_depth", "Requests that wait, by model.", &["model"])?,
+            circuit: make.gauges(
+                "obleth_upstream_circuit_state",
+                "The breaker of a model's upstream: 0 closed, 1 half open, 2 open.",
+                &["model"],
+            )?,
+            upstream_failures: make.counters(
+                "obleth_upstream_failures_total",
+                "Failures of upstreams by model and kind, as the breaker counts them.",
+                &["model", "kind"],
+            )?,
             ledger_rows: make.counters(
                 "obleth_ledger_rows_total",
                 "Ledger rows since the start; received = recorded + backlog + lost.",
@@ -111,6 +124,24 @@ impl State {
             slots: make.count("obleth_slots", "Requests that may hold a seat at once.")?,
             queue_max: make.count("obleth_queue_max", "Requests that may wait, all tenants together.")?,
         })
+    }
+}
+
+impl State {
+    /// Makes the series of a model's health visible.
+    pub(super) fn touch_health(&self, model: &str) {
+        self.circuit.with_label_values(&[model]);
+        for failure in Failure::ALL {
+            self.upstream_failures.with_label_values(&[model, failure.kind()]);
+        }
+    }
+
+    /// Takes the counts of a deleted model away.
+    pub(super) fn forget_model(&self, model: &str) {
+        for failure in Failure::ALL {
+            // One that was never counted is not there, which is as well.
+            let _ = self.upstream_failures.remove_label_values(&[model, failure.kind()]);
+        }
     }
 }
 

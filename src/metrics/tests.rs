@@ -63,6 +63,7 @@ fn model(name: &str) -> Model {
         max_in_flight: None,
         enabled: true,
         aliases: Vec::new(),
+        fallbacks: Vec::new(),
         request_timeout_secs: None,
         upstream_headers: Vec::new(),
         created_unix: 0,

@@ -1,5 +1,6 @@
 //! What one worker notes of its requests: under a lock of its own, that nobody else wants but a scrape.
 
+use super::failure::Failure;
 use super::roll::{OTHER, Roll};
 use super::shard::{McpTally, ModelTally, Shard, TenantTally};
 use super::{Cell, Metrics};
@@ -49,6 +50,13 @@ impl WorkerMetrics {
     /// Counts a request that was not authenticated.
     pub fn request(&self, route: &'static str, status: u16, admission: Admission) {
         self.with(|shard| shard.route(route, |tally| tally.count(status, admission)));
+    }
+
+    /// A failure of a model's upstream. Looked up by its labels: failures are rare, or the breaker opens.
+    pub fn upstream_failed(&self, model: &Arc<str>, failure: Failure) {
+        let own = may_enter(&self.metrics.shared.models, model).is_some();
+        let label = if own { &**model } else { OTHER };
+        self.metrics.state.upstream_failures.with_label_values(&[label, failure.kind()]).inc();
     }
 
     /// A look into the response cache: `hit`, `miss`, `coalesced` or `bypass`.

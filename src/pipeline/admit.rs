@@ -52,9 +52,10 @@ pub(super) async fn admit(
     record.timing.waits_since = None;
     match admitted {
         Ok(Ok(seat)) => {
-            record.timing.queued = seat.waited();
+            // A request that falls back may have waited for another model before.
+            record.timing.queued += seat.waited();
             // One that met others on their way to the actor goes there too, and may find a slot free.
-            record.stood = seat.queued() && !seat.waited().is_zero();
+            record.stood |= seat.queued() && !seat.waited().is_zero();
             if seat.queued() {
                 check_again(worker, record, target)?;
             }
@@ -66,15 +67,16 @@ pub(super) async fn admit(
             Ok(Pass::Seated(seat))
         }
         Ok(Err(refused)) => {
-            record.stood = matches!(
+            let waited = matches!(
                 refused,
                 NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended | Refusal::Shed { .. })
             );
             if matches!(refused, NoSeat::Shed { .. } | NoSeat::Refused(Refusal::Shed { .. })) {
                 record.brownout = Some(Dimmed::Shed);
             }
-            if record.stood {
-                record.timing.queued = record.now().since(asked);
+            if waited {
+                record.stood = true;
+                record.timing.queued += record.now().since(asked);
             }
             if refused == NoSeat::Refused(Refusal::Suspended) {
                 // Of the tenant, its key or the model: the registry says which.
@@ -83,7 +85,7 @@ pub(super) async fn admit(
             Err(fault_of(refused, is_clients(worker, record, target)))
         }
         Err(Interrupted::Cut | Interrupted::TimedOut) => {
-            record.timing.queued = record.now().since(asked);
+            record.timing.queued += record.now().since(asked);
             record.stood = true;
             Err(Fault::new(Code::Draining, "the gateway is shutting down"))
         }

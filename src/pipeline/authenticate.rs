@@ -44,9 +44,12 @@ pub fn authenticate(gateway: &Gateway, headers: &HeaderMap, now_unix_micros: i64
 impl Caller {
     /// The same caller as the registry knows it now: what was revoked meanwhile holds.
     pub fn again(&self, registry: &Registry, now_unix_micros: i64) -> Result<Self, Fault> {
-        let gone = || Fault::new(Code::InvalidApiKey, "this API key is not valid any more");
-        let key = registry.key(self.key.id).ok_or_else(gone)?;
-        let tenant = registry.tenant(key.tenant).ok_or_else(gone)?;
+        // It was valid when the request came: what took its right away is a 403, and no wrong key.
+        let no_tenant = || Fault::new(Code::TenantSuspended, "this tenant was deleted meanwhile");
+        let no_key = || Fault::new(Code::KeyDisabled, "this API key was deleted meanwhile");
+        registry.tenant(self.tenant.id).ok_or_else(no_tenant)?;
+        let key = registry.key(self.key.id).ok_or_else(no_key)?;
+        let tenant = registry.tenant(key.tenant).ok_or_else(no_tenant)?;
         check(key, tenant, now_unix_micros)?;
         Ok(Self { tenant: Arc::clone(tenant), key: Arc::clone(key) })
     }

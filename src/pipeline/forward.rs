@@ -1,6 +1,7 @@
 //! One upstream call, to the head of its answer.
 
 use super::admit::Pass;
+use super::arrival::Arrival;
 use super::headers::upstream_headers;
 use super::record::Record;
 use super::resolve::Target;
@@ -29,7 +30,7 @@ pub(super) async fn forward(
     worker: &Worker,
     record: &mut Record,
     request: &HttpRequest,
-    target: Target,
+    target: &Target,
     pass: Pass,
 ) -> Result<Answer, Fault> {
     record.enter(Stage::Forward);
@@ -38,14 +39,18 @@ pub(super) async fn forward(
     let outgoing = Request {
         method: Method::POST,
         uri: uri(worker, record, &target.model, request)?,
-        headers: upstream_headers(settings, request.headers(), &target.model, &record.arrival),
+        headers: {
+            let Arrival { request_id, trace, .. } = &record.arrival;
+            upstream_headers(settings, request.headers(), &target.model, request_id, trace.as_ref())
+        },
         body: target.request.rewritten(&target.body, &target.model.upstream_model, record.max_output).pieces,
     };
     if let Pass::Seated(mut seat) = pass {
         seat.dispatched();
         record.seat = Some(seat);
     }
-    record.timing.sent = Some(record.now());
+    let now = record.now();
+    record.timing.sent.get_or_insert(now);
     let own = target.model.request_timeout_secs.map(|seconds| Duration::from_secs(seconds.into()));
     let until = Instant::now() + own.unwrap_or(settings.upstream.head_timeout);
     let response = match gateway.lifecycle.watch(Some(until), worker.upstream.send(outgoing)).await {
@@ -56,7 +61,6 @@ pub(super) async fn forward(
         Err(Interrupted::Cut) => return Err(Fault::new(Code::Draining, "the gateway is shutting down")),
     };
     record.target_pod = pod_of(&response);
-    refuse_operator_faults(&target.model, &response)?;
     Ok(Answer { response, asked_for_usage: target.request.asked_for_usage() })
 }
 
@@ -90,7 +94,7 @@ fn has_operators_key(model: &Model) -> bool {
 }
 
 /// What the tenant cannot mend is not passed on as if it could.
-fn refuse_operator_faults(model: &Model, response: &Response) -> Result<(), Fault> {
+pub(super) fn refuse_operator_faults(model: &Model, response: &Response) -> Result<(), Fault> {
     let status = response.status();
     if matches!(status.as_u16(), 401 | 403) && has_operators_key(model) {
         return Err(Fault::new(Code::UpstreamAuth, "the upstream refused the operator's key for this model"));

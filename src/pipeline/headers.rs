@@ -1,23 +1,25 @@
 //! Which headers pass, in both directions (contract §2).
 
-use super::arrival::Arrival;
 use super::rates;
 use super::record::Record;
 use super::timing::{SERVER_TIMING, Timing};
 use crate::app::Settings;
 use crate::error::X_REQUEST_ID;
+use crate::traces::Context;
 use actix_web::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
 use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::moment::Moment;
 use obleth_core::registry::Model;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use secrecy::ExposeSecret;
 
 const X_OBLETH_ADMISSION: HeaderName = HeaderName::from_static("x-obleth-admission");
 const X_OBLETH_QUEUE_MS: HeaderName = HeaderName::from_static("x-obleth-queue-ms");
 const X_OBLETH_MAX_TOKENS: HeaderName = HeaderName::from_static("x-obleth-max-tokens");
 const X_OBLETH_BROWNOUT: HeaderName = HeaderName::from_static("x-obleth-brownout");
+const X_OBLETH_MODEL: HeaderName = HeaderName::from_static("x-obleth-model");
 const X_OBLETH_CACHE: HeaderName = HeaderName::from_static("x-obleth-cache");
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), or the framing of a message.
@@ -81,11 +83,12 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// The headers of the request upstream.
-pub(super) fn upstream_headers(
+pub(crate) fn upstream_headers(
     settings: &Settings,
     client: &HeaderMap,
     model: &Model,
-    arrival: &Arrival,
+    request_id: &str,
+    trace: Option<&Context>,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     let dropped = named_by_connection(client);
@@ -94,10 +97,10 @@ pub(super) fn upstream_headers(
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Ok(value) = HeaderValue::from_str(&arrival.request_id) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, value);
     }
-    if let Some(trace) = &arrival.trace {
+    if let Some(trace) = trace {
         trace.pass_on(&mut headers);
     }
     match &model.api_key {
@@ -147,6 +150,12 @@ pub(super) fn decorate(record: &Record, headers: &mut HeaderMap) {
     }
     if let Some(dimmed) = record.brownout {
         headers.insert(X_OBLETH_BROWNOUT, dimmed.header());
+    }
+    if let Some(asked) = record.asked.as_ref().filter(|_| record.fell_back.is_some()) {
+        let name = utf8_percent_encode(&asked.model.name, CONTROLS).to_string();
+        if let Ok(value) = HeaderValue::try_from(name) {
+            headers.insert(X_OBLETH_MODEL, value);
+        }
     }
     let queued = u64::try_from(record.timing.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_OBLETH_QUEUE_MS, HeaderValue::from(queued));

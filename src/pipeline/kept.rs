@@ -20,7 +20,7 @@ use obleth_core::ledger::CacheState;
 /// Answers with what is kept. A stream is repeated in the pieces in which it came.
 pub(super) async fn answer(
     worker: &Worker,
-    mut record: Record,
+    mut record: Box<Record>,
     target: &Target,
     found: Found,
 ) -> HttpResponse {

@@ -63,15 +63,15 @@ impl Head {
 /// What the upstream says, as far as the head of an answer needs it.
 pub(super) enum Read {
     /// All of it is here, and settled.
-    Whole { record: Record, head: Head, told: (StatusCode, Code), body: Bytes },
+    Whole { record: Box<Record>, head: Head, told: (StatusCode, Code), body: Bytes },
     /// It leaves as it comes.
     Flow { head: Head, metered: Box<Metered> },
     /// It is no answer.
-    Refused(Record, Fault),
+    Refused(Box<Record>, Fault),
 }
 
 /// Answers the client with what the upstream says.
-pub(super) async fn meter(record: Record, answer: Answer) -> HttpResponse {
+pub(super) async fn meter(record: Box<Record>, answer: Answer) -> HttpResponse {
     let asked = if answer.asked_for_usage { Asked::Yes } else { Asked::No };
     match read(record, answer, asked).await {
         Read::Whole { record, told: (status, code), body, .. } if record.head_is_out() => {
@@ -89,7 +89,7 @@ pub(super) async fn meter(record: Record, answer: Answer) -> HttpResponse {
 }
 
 /// Reads the beginning of an answer, or all of one that is small. `asked`: who wants the usage of a stream.
-pub(super) async fn read(mut record: Record, answer: Answer, asked: Asked) -> Read {
+pub(super) async fn read(mut record: Box<Record>, answer: Answer, asked: Asked) -> Read {
     record.enter(Stage::Meter);
     let Answer { mut response, .. } = answer;
     let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -139,7 +139,7 @@ async fn begin_stream(record: &mut Record, body: &mut Body) -> Result<Vec<Bytes>
 }
 
 /// An answer that is here as a whole.
-async fn whole_answer(mut record: Record, head: Head, body: Bytes) -> Read {
+async fn whole_answer(mut record: Box<Record>, head: Head, body: Bytes) -> Read {
     let route = record.arrival.route;
     let mut status = head.status;
     if status.is_success() && is_json_route(route) && !head.is_encoded() && !is_json(&body) {
@@ -223,7 +223,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// Whether an error says `model_not_found`, in either of the two shapes in use.
-fn names_missing_model(body: &[u8]) -> bool {
+pub(crate) fn names_missing_model(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Envelope {
         error: Option<Inner>,

@@ -11,6 +11,7 @@ use super::settle::{self, Ending};
 use super::timing::{Stage, Timing};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
+use crate::metrics::Failure;
 use crate::wire::failure::Position;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -18,6 +19,7 @@ use obleth_actors::accounting::Written;
 use obleth_actors::cache::Note;
 use obleth_actors::fairshare::story::Telling;
 use obleth_actors::guards::{Hold, Seat};
+use obleth_actors::health::Trial;
 use obleth_core::ids::RowId;
 use obleth_core::ledger::{Admission, CacheState};
 use obleth_core::moment::Moment;
@@ -40,7 +42,7 @@ pub(super) struct Asked {
     pub bytes_in: u64,
 }
 
-/// A request on its way.
+/// A request on its way. Large, and handed from stage to stage: always boxed.
 #[derive(Debug)]
 pub(super) struct Record {
     pub worker: Data<Worker>,
@@ -59,6 +61,10 @@ pub(super) struct Record {
     /// Budgets that are not hard and that it passes.
     pub warnings: Vec<Warning>,
     pub seat: Option<Seat>,
+    /// The attempt that is upstream, as the breaker of its model knows it.
+    pub trial: Option<Trial>,
+    /// The model that was asked for, where another one serves it.
+    pub fell_back: Option<Arc<Model>>,
     /// What is told of it from the scheduler on.
     pub story: Option<Telling>,
     /// Forecast of prompt and answer at the grant.
@@ -79,9 +85,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub fn open(worker: Data<Worker>, arrival: Arrival, caller: Caller) -> Self {
+    pub fn open(worker: Data<Worker>, arrival: Arrival, caller: Caller) -> Box<Self> {
         worker.gateway.running.fetch_add(1, Ordering::AcqRel);
-        Self {
+        Box::new(Self {
             worker,
             id: RowId(Uuid::now_v7()),
             timing: Timing::new(arrival.at),
@@ -94,6 +100,8 @@ impl Record {
             hold: None,
             warnings: Vec::new(),
             seat: None,
+            trial: None,
+            fell_back: None,
             story: None,
             estimated_tokens: 0,
             max_output: None,
@@ -103,7 +111,7 @@ impl Record {
             target_pod: None,
             told: None,
             open: true,
-        }
+        })
     }
 
     pub fn now(&self) -> Moment {
@@ -131,6 +139,15 @@ impl Record {
     /// several sides: the lowest holds.
     pub fn bound_output(&mut self, tokens: u64) {
         self.max_output = Some(self.max_output.map_or(tokens, |bound| bound.min(tokens)));
+    }
+
+    /// Notes that the upstream failed it, once an attempt.
+    pub fn upstream_failed(&mut self, failure: Failure) {
+        let Some(trial) = self.trial.as_mut().filter(|trial| !trial.has_failed()) else { return };
+        trial.failed();
+        if let Some(asked) = &self.asked {
+            self.worker.metrics.upstream_failed(&asked.model.name, failure);
+        }
     }
 
     /// Estimate of the prompt, in tokens.
@@ -165,7 +182,7 @@ impl Record {
     }
 
     /// The same, and answers it.
-    pub async fn refuse(mut self, fault: &Fault) -> HttpResponse {
+    pub async fn refuse(mut self: Box<Self>, fault: &Fault) -> HttpResponse {
         self.refused(fault).await;
         if self.head_is_out() {
             let Arrival { route, request_id, .. } = &self.arrival;
@@ -190,7 +207,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.open {
             if let Some(since) = self.timing.waits_since {
-                self.timing.queued = self.now().since(since);
+                self.timing.queued += self.now().since(since);
             }
             let ending = Ending::left(self);
             self.settle(&ending);

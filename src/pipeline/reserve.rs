@@ -141,8 +141,10 @@ fn warn(worker: &Worker, record: &Record) {
         if first {
             let (tenant, key) = (record.caller.tenant.id, record.caller.key.id);
             let (scope, period) = (scope.as_str(), period.as_str());
-            tracing::warn!(target: "obleth::budget", %tenant, %key, scope, period, ?what, %used, %limit,
-                "a budget that is not hard is passed");
+            let unit = if what == What::Tokens { "tokens" } else { "usd" };
+            let (used, limit) = (Quantity::of(what, used), Quantity::of(what, limit));
+            tracing::warn!(target: "obleth::budget", %tenant, %key, scope, period, unit, %used, %limit,
+                "a request may pass a budget that is not hard");
         }
     }
 }

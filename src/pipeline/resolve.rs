@@ -10,7 +10,7 @@ use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::wire::multipart::{Form, is_form};
 use crate::wire::splice::{Rewrite, Spliced};
-use crate::wire::{BodyError, Route, Shape, Weight};
+use crate::wire::{BodyError, Route, Shape, Weight, goes_beyond_body};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
@@ -117,9 +117,9 @@ impl Parsed {
         (weight.media_parts == 0 && weight.token_ids == 0).then_some(weight.text_bytes)
     }
 
-    /// Whether something in the prompt is not text.
+    /// Whether something in the prompt is not text, or not known to be.
     pub const fn has_media(&self) -> bool {
-        self.weight().media_parts > 0
+        self.weight().unbounded
     }
 
     /// Items that a template may put a frame around: messages or prompts.
@@ -182,13 +182,7 @@ pub(super) async fn resolve(
         bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
     });
     tracing::Span::current().record("model", &*model.name);
-    check(&record.caller, model)?;
-    if model.context_window.is_some_and(|window| parsed.fewest_prompt_tokens() > window) {
-        return Err(Fault::new(
-            Code::ContextLengthExceeded,
-            "the prompt is longer than the context window of this model",
-        ));
-    }
+    permit(&record.caller, model, &parsed)?;
     if parsed.stream() && record.arrival.route.generates() {
         let every = worker.gateway.settings.ping_every;
         record.early = every.map(|every| Early::new(every, Arc::clone(&record.arrival.request_id)));
@@ -197,7 +191,7 @@ pub(super) async fn resolve(
 }
 
 /// The prompt in tokens, as far as can be known before the upstream says it: never more than fits.
-fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
+pub(super) fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
     let ratio = worker.gateway.handles.budget.bytes_per_token(model.id);
     parsed.prompt_tokens(ratio).min(model.context_window.unwrap_or(u64::MAX))
 }
@@ -216,6 +210,18 @@ impl Target {
     pub fn answers(&self) -> u32 {
         u32::try_from(self.request.answers()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether the caller may use the model for this request.
+pub(super) fn permit(caller: &Caller, model: &Model, request: &Parsed) -> Result<(), Fault> {
+    check(caller, model)?;
+    if model.context_window.is_some_and(|window| request.fewest_prompt_tokens() > window) {
+        return Err(Fault::new(
+            Code::ContextLengthExceeded,
+            "the prompt is longer than the context window of this model",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the caller may use the model.
@@ -241,18 +247,17 @@ fn no_such_model() -> Fault {
     Fault::new(Code::ModelNotFound, "there is no model of this name").at("model")
 }
 
-/// The body, and whether it continues what the upstream has kept.
+/// The body, and whether the upstream makes a prompt of more than it.
 async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<(Parsed, bool), Fault> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = is_form(content_type).then(|| content_type.to_owned());
     let bytes = Bytes::clone(body);
     let read = move || {
-        let continues = route == Route::Responses && names_kept_prompt(&bytes);
         let parsed = match form {
             Some(content_type) => Form::read(route, &content_type, &bytes).map(Box::new).map(Parsed::Form),
             None => Shape::read(route, &bytes).map(Box::new).map(Parsed::Json),
         };
-        parsed.map(|parsed| (parsed, continues))
+        parsed.map(|parsed| (parsed, goes_beyond_body(route, &bytes)))
     };
     let parsed = if body.len() > LARGE {
         block(read).await.map_err(|_| Fault::new(Code::Restarting, "the body could not be read"))?
@@ -260,13 +265,6 @@ async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<(Parse
         read()
     };
     parsed.map_err(|error| refused(&error))
-}
-
-/// Whether one of the fields is in the body, or may be, by which a response continues an earlier one or takes a stored
-/// prompt: then the body does not bound the prompt.
-fn names_kept_prompt(body: &[u8]) -> bool {
-    let fields: [&[u8]; 3] = [b"\"previous_response_id\"", b"\"conversation\"", b"\"prompt\""];
-    fields.iter().any(|field| memchr::memmem::find(body, field).is_some())
 }
 
 fn refused(error: &BodyError) -> Fault {

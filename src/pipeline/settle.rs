@@ -5,7 +5,7 @@ use super::meter::estimated;
 use super::record::Record;
 use super::timing::Stage;
 use crate::error::Code;
-use crate::metrics::Observed;
+use crate::metrics::{Failure, Observed};
 use crate::traces::Ended;
 use obleth_actors::accounting::Written;
 use obleth_actors::cache::Outcome;
@@ -62,6 +62,15 @@ impl Ending {
         Self { status, error_code: None, usage, spent, bytes_out }
     }
 
+    /// What it says against an upstream whose answer had begun.
+    fn failure(&self) -> Option<Failure> {
+        match self.error_code {
+            Some(code) if code == Code::UpstreamTruncated.name() => Some(Failure::Cut),
+            Some(code) if code == Code::UpstreamTimeout.name() => Some(Failure::Timeout),
+            _ => None,
+        }
+    }
+
     /// The same, ended by an error.
     pub fn because(self, status: u16, error_code: &'static str) -> Self {
         Self { status, error_code: Some(error_code), ..self }
@@ -93,13 +102,19 @@ fn count_cache(record: &Record, row: &LedgerRow) {
     if let Some((tokens, _)) = saved {
         record.worker.metrics.tokens_saved(tokens);
     }
-    record.worker.gateway.handles.cache.count(asked.model.id, row.cache, saved);
+    // It looked for an answer of the model that was asked for.
+    let model = record.fell_back.as_ref().unwrap_or(&asked.model).id;
+    record.worker.gateway.handles.cache.count(model, row.cache, saved);
 }
 
 /// Settles `record`. `Some`: the end of the answer is to wait for it.
 pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     record.enter(Stage::Settle);
     let ending = &as_shared(record, *ending);
+    if let Some(failure) = ending.failure() {
+        record.upstream_failed(failure);
+    }
+    record.trial = None;
     if let Some(seat) = record.seat.take() {
         seat.settle(ending.spent);
     }

@@ -4,16 +4,16 @@
 //! (`obleth_core::response_cache`), or the buffer between them (`obleth_actors::cache`). Until it is sent the
 //! leader is a request like any other: budget, queue and deadline are its own, and if it ends there the next one
 //! leads. Once it is sent the call belongs to nobody's connection: it runs in a task, and the leader's client
-//! reads the answer as the others do.
+//! reads the answer as the others do. Another model's answer is shared with nobody: where the model fails, or its
+//! breaker is open, each goes on by itself, to the fallbacks that its own key may use.
 
 use super::admit::{Pass, is_clients, limit, open};
-use super::forward;
+use super::fallback::{self, Attempts};
 use super::kept;
 use super::lookup::Ask;
-use super::meter;
 use super::record::Record;
 use super::resolve::{Target, check_again};
-use super::{permit, straight};
+use super::{onward, permit, straight};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::lifecycle::Interrupted;
@@ -26,12 +26,12 @@ mod fly;
 mod view;
 
 use fly::{Course, fly};
-use view::Viewer;
+use view::{Apart, Viewer};
 
 /// Answers a request for which nothing is kept.
 pub(super) async fn answer(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     ask: Ask,
@@ -43,7 +43,7 @@ pub(super) async fn answer(
             Joined::Follow(follower) => match follow(&worker, &mut record, &target, follower).await {
                 Ok(Followed::Leads(lead)) => lead,
                 Ok(Followed::Reads(reader)) => {
-                    return Viewer::of_follower(record, reader, &target).answer().await;
+                    return read(worker, request, Viewer::of_follower(record, reader, target)).await;
                 }
                 Ok(Followed::Again) => continue,
                 Err(fault) => return record.refuse(&fault).await,
@@ -108,10 +108,21 @@ async fn follow(
     }
 }
 
+/// Reads the answer that is shared, or goes on by itself where there is none to share.
+async fn read(worker: Data<Worker>, request: HttpRequest, viewer: Viewer) -> HttpResponse {
+    match viewer.answer().await {
+        Ok(answer) => answer,
+        Err(apart) => {
+            let Apart { record, target, attempts } = *apart;
+            onward(worker, record, request, target, attempts).await
+        }
+    }
+}
+
 /// Leads: gets the right to go upstream, sends the request, and reads its answer.
 async fn ahead(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     ask: Ask,
@@ -121,34 +132,41 @@ async fn ahead(
         Ok(pass) => pass,
         Err(fault) => {
             drop(lead);
-            return record.refuse(&fault).await;
+            let attempts = Attempts::after(&target, Err(fault));
+            return onward(worker, record, request, target, attempts).await;
         }
     };
-    // What goes upstream is not what was asked: nobody else is to have the answer.
-    if record.max_output.is_some() || record.brownout.is_some() {
+    if is_changed(&record, &target) {
         drop(lead);
         return alone(worker, record, request, target, pass).await;
     }
     let Some((flight, reader)) = lead.send() else {
         return alone(worker, record, request, target, pass).await;
     };
-    let (viewer, dressing) = Viewer::of_leader(&mut record, reader, &target);
+    let (viewer, leader) = Viewer::of_leader(&mut record, reader, &target);
     record.note = Some(flight.note());
-    let course = Course { worker, request, target, pass, ask, dressing };
-    actix_rt::spawn(fly(record, course, flight));
-    viewer.answer().await
+    let own = (Data::clone(&worker), request.clone());
+    actix_rt::spawn(fly(record, Course { worker, request, target, pass, ask, leader }, flight));
+    let (worker, request) = own;
+    read(worker, request, viewer).await
+}
+
+/// Whether what goes upstream is not what was asked: then nobody else is to have the answer. A bound that is the
+/// model's own changes nothing.
+fn is_changed(record: &Record, target: &Target) -> bool {
+    let own = target.model.max_output_tokens;
+    record.brownout.is_some() || record.max_output.is_some_and(|bound| own != Some(bound))
 }
 
 /// Goes upstream by itself with the right that it has.
 async fn alone(
     worker: Data<Worker>,
-    mut record: Record,
+    mut record: Box<Record>,
     request: HttpRequest,
     target: Target,
     pass: Pass,
 ) -> HttpResponse {
-    match forward::forward(&worker, &mut record, &request, target, pass).await {
-        Ok(answer) => meter::meter(record, answer).await,
-        Err(fault) => record.refuse(&fault).await,
-    }
+    let outcome = fallback::attempt(&worker, &mut record, &request, &target, pass).await;
+    let attempts = Attempts::after(&target, outcome);
+    onward(worker, record, request, target, attempts).await
 }

@@ -78,7 +78,7 @@ enum State {
 
 /// A metered body.
 pub(super) struct Metered {
-    record: Record,
+    record: Box<Record>,
     body: Body,
     passing: Passing,
     /// Pieces that may leave, and whether one brings nothing but the usage.
@@ -103,7 +103,14 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub fn new(record: Record, flow: Flow, body: Body, first: Vec<Bytes>, head: &Head, asked: Asked) -> Self {
+    pub fn new(
+        record: Box<Record>,
+        flow: Flow,
+        body: Body,
+        first: Vec<Bytes>,
+        head: &Head,
+        asked: Asked,
+    ) -> Self {
         let now = Instant::now();
         let passing = Passing::new(&record, flow, head, asked);
         let mut metered = Self {

@@ -180,21 +180,22 @@ impl Timing {
 
     /// `server-timing`: what is known `now` of the stages that were reached, in ms.
     pub fn header(&self, now: Moment) -> Option<HeaderValue> {
-        let took = |wanted: Stage| {
-            let mut stages = self.stages(now);
-            stages.find(|(stage, ..)| *stage == wanted).map(|(_, begin, end)| end.since(begin))
-        };
+        let (mut auth, mut cache, mut budget) = (None, None, None);
+        for (stage, begin, end) in self.stages(now) {
+            match stage {
+                Stage::Authenticate => auth = Some(end.since(begin)),
+                Stage::Lookup => cache = Some(end.since(begin)),
+                Stage::Reserve => budget = Some(end.since(begin)),
+                _ => {}
+            }
+        }
         let upstream = self.sent.map(|sent| self.ready.unwrap_or(now).since(sent));
         // Of a wait that goes on, nobody knows how long it will be.
         let queue = self.admit.filter(|_| self.waits_since.is_none()).map(|_| self.queued);
         let mut text = String::with_capacity(96);
-        for (name, span) in [
-            ("auth", took(Stage::Authenticate)),
-            ("cache", took(Stage::Lookup)),
-            ("budget", took(Stage::Reserve)),
-            ("queue", queue),
-            ("upstream", upstream),
-        ] {
+        for (name, span) in
+            [("auth", auth), ("cache", cache), ("budget", budget), ("queue", queue), ("upstream", upstream)]
+        {
             let Some(span) = span else { continue };
             if !text.is_empty() {
                 text.push_str(", ");
@@ -213,8 +214,10 @@ fn push_millis(text: &mut String, span: Duration) {
     text.push_str(itoa::Buffer::new().format(micros / 1000));
     let rest = micros % 1000;
     if rest > 0 {
-        let padded = itoa::Buffer::new().format(1000 + rest).replacen('1', ".", 1);
-        text.push_str(padded.trim_end_matches('0'));
+        let mut padded = itoa::Buffer::new();
+        let digits = padded.format(1000 + rest).strip_prefix('1').unwrap_or_default();
+        text.push('.');
+        text.push_str(digits.trim_end_matches('0'));
     }
 }
 

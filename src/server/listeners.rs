@@ -2,6 +2,7 @@
 
 use super::StartError;
 use crate::app::{Gateway, Worker};
+use crate::config::UpstreamConfig;
 use crate::http::root_span::RequestSpan;
 use crate::http::{admin, data, health};
 use crate::metrics::WorkerMetrics;
@@ -10,6 +11,8 @@ use actix_rt::net::TcpStream;
 use actix_web::dev::Server;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use obleth_core::net::Outbound;
+use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -26,15 +29,34 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
+/// What a worker's client is made of.
+#[derive(Clone)]
+struct Client {
+    tls: Arc<ClientConfig>,
+    connect_timeout: Duration,
+    rule: Arc<Outbound>,
+}
+
+impl Client {
+    fn of(gateway: &Gateway) -> Self {
+        let UpstreamConfig { connect_timeout, outbound, .. } = &gateway.settings.upstream;
+        Self { tls: tls_config(), connect_timeout: *connect_timeout, rule: Arc::clone(outbound) }
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream::new(&self.tls, self.connect_timeout, &self.rule)
+    }
+}
+
 /// The data plane: one worker a core, each with its own client.
 pub(super) fn serve_data(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
-    let tls = tls_config();
+    let client = Client::of(gateway);
     let patience = gateway.settings.upstream.idle_timeout;
     let gateway = Arc::clone(gateway);
     let server = HttpServer::new(move || {
         let worker = Data::new(Worker {
             gateway: Arc::clone(&gateway),
-            upstream: Upstream::new(&tls, gateway.settings.upstream.connect_timeout),
+            upstream: client.upstream(),
             metrics: WorkerMetrics::new(&gateway.metrics),
         });
         App::new()
@@ -71,10 +93,12 @@ fn give_up_after(stream: &TcpStream, patience: Duration) {
 
 /// The management API.
 pub(super) fn serve_admin(gateway: &Arc<Gateway>, listener: TcpListener) -> Result<Server, StartError> {
+    let client = Client::of(gateway);
     let gateway = Arc::clone(gateway);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::from(Arc::clone(&gateway)))
+            .app_data(Data::new(client.upstream()))
             .wrap(TracingLogger::<RequestSpan>::new())
             .service(admin::open_resource("/health", web::get().to(alive)))
             .service(admin::open_resource("/ready", web::get().to(ready)))

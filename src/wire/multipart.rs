@@ -124,6 +124,7 @@ impl Form {
             _ if part.is_file => {
                 self.media_bytes += u64::try_from(value.len()).unwrap_or(u64::MAX);
                 self.weight.media_parts += 1;
+                self.weight.unbounded = true;
                 return Ok(());
             }
             _ => return Ok(()),

@@ -16,6 +16,8 @@ pub struct Weight {
     pub token_ids: u64,
     /// Images, sounds, videos and files; their bytes and addresses are not text.
     pub media_parts: u64,
+    /// Something in it is not known to be text alone: the bytes do not bound what the upstream makes of it.
+    pub unbounded: bool,
 }
 
 impl Weight {
@@ -24,13 +26,14 @@ impl Weight {
     }
 
     const fn media() -> Self {
-        Self { text_bytes: 0, token_ids: 0, media_parts: 1 }
+        Self { text_bytes: 0, token_ids: 0, media_parts: 1, unbounded: true }
     }
 
     pub(super) const fn add(&mut self, other: Self) {
         self.text_bytes = self.text_bytes.saturating_add(other.text_bytes);
         self.token_ids = self.token_ids.saturating_add(other.token_ids);
         self.media_parts = self.media_parts.saturating_add(other.media_parts);
+        self.unbounded |= other.unbounded;
     }
 }
 
@@ -84,10 +87,16 @@ fn object(cursor: &mut Cursor<'_>) -> Weight {
     // Of the keys that hold media if the object turns out to be a media part.
     let mut payload = Weight::default();
     let mut is_media = false;
+    let mut known = Known::default();
     cursor.take(b'{');
     while let Some(key) = cursor.next_key() {
+        known.key(&key.text(), cursor.peek());
         match &*key.text() {
-            b"type" => is_media = cursor.string_or_skip().is_some_and(|s| MEDIA_TYPES.contains(&&*s.text())),
+            b"type" => {
+                let kind = cursor.string_or_skip();
+                known.kind(kind.as_ref().is_some_and(|kind| TEXT_TYPES.contains(&&*kind.text())));
+                is_media = kind.is_some_and(|kind| MEDIA_TYPES.contains(&&*kind.text()));
+            }
             b"role" => {
                 cursor.skip();
             }
@@ -103,7 +112,45 @@ fn object(cursor: &mut Cursor<'_>) -> Weight {
     } else {
         sum.media_parts = sum.media_parts.saturating_add(payload.media_parts).max(1);
     }
+    sum.unbounded |= !known.is_text();
     sum
+}
+
+/// What is known of one object of the prompt.
+#[derive(Debug, Default)]
+struct Known {
+    /// A key that may hold or name something else than text.
+    foreign: bool,
+    /// `type` says something else than text, or is there twice.
+    odd: bool,
+    typed: bool,
+    role: bool,
+    id: bool,
+}
+
+impl Known {
+    /// A key, and the first byte of its value. Numbers, booleans and null hold nothing.
+    fn key(&mut self, key: &[u8], value: Option<u8>) {
+        if !matches!(value, Some(b'"' | b'{' | b'[')) {
+            return;
+        }
+        match key {
+            b"type" => {}
+            b"role" => self.role = true,
+            b"id" => self.id = true,
+            key => self.foreign |= !TEXT_KEYS.contains(&key),
+        }
+    }
+
+    const fn kind(&mut self, text: bool) {
+        self.odd |= self.typed || !text;
+        self.typed = true;
+    }
+
+    /// Whether its bytes bound its tokens. One that has an id and says not what it is may refer to something kept.
+    const fn is_text(&self) -> bool {
+        !self.foreign && !self.odd && (self.typed || self.role || !self.id)
+    }
 }
 
 /// `type` of objects that are, or carry, media.
@@ -122,6 +169,68 @@ const MEDIA_TYPES: &[&[u8]] = &[
     b"file",
     b"base64",
     b"url",
+];
+
+/// `type` of objects that hold text and nothing but text, or parts that say themselves what they are.
+const TEXT_TYPES: &[&[u8]] = &[
+    b"text",
+    b"input_text",
+    b"output_text",
+    b"summary_text",
+    b"reasoning_text",
+    b"refusal",
+    b"thinking",
+    b"redacted_thinking",
+    b"message",
+    b"function",
+    b"function_call",
+    b"function_call_output",
+    b"custom",
+    b"custom_tool_call",
+    b"custom_tool_call_output",
+    b"tool_use",
+    b"tool_result",
+    b"document",
+    b"content",
+    b"ephemeral",
+];
+
+/// Keys of such objects whose values are text, parts, or what a template renders as JSON.
+const TEXT_KEYS: &[&[u8]] = &[
+    b"content",
+    b"text",
+    b"name",
+    b"title",
+    b"context",
+    b"source",
+    b"data",
+    b"media_type",
+    b"refusal",
+    b"thinking",
+    b"signature",
+    b"summary",
+    b"reasoning",
+    b"reasoning_content",
+    b"encrypted_content",
+    b"status",
+    b"annotations",
+    b"citations",
+    b"cache_control",
+    b"ttl",
+    b"tools",
+    b"tool_calls",
+    b"tool_call_id",
+    b"tool_use_id",
+    b"call_id",
+    b"function",
+    b"function_call",
+    b"description",
+    b"parameters",
+    b"input_schema",
+    b"arguments",
+    b"input",
+    b"output",
+    b"query",
 ];
 
 /// Keys of such objects that are no text.

@@ -74,7 +74,7 @@ fn what_was_revoked_while_a_request_waited_holds_for_it() {
         let deleted = after(async |admin, _, key| {
             admin.delete(&format!("/api/v1/keys/{key}")).await.expect(204);
         });
-        assert_eq!(deleted.await, (401, "invalid_api_key".to_owned()));
+        assert_eq!(deleted.await, (403, "key_disabled".to_owned()));
         let narrowed = after(async |admin, tenant, _| {
             let none = json!({"allowed_models": []});
             admin.patch(&format!("/api/v1/tenants/{tenant}"), &none).await.expect(200);

@@ -310,3 +310,30 @@ fn the_default_policy_is_that_of_tenants_without_one() {
         scene.stop().await;
     });
 }
+
+#[test]
+fn a_shortened_answer_is_not_kept() {
+    run(async {
+        let (scene, plain) = Scene::new(&[], ("plain", Value::Null)).await;
+        let cached = json!({"cache_enabled": true, "cache_ttl_secs": 600});
+        scene.app.admin().patch("/api/v1/models/m", &cached).await.expect(200);
+        let dim = tenant(&scene.app, "dim", policy(&["cap_tokens"])).await;
+        let body = marked("same", json!({}));
+        let waiting = scene.join(&dim, body.clone()).await;
+        scene.level(1).await;
+        scene.open(100).await;
+        let first = waiting.await.unwrap().expect(200);
+        let second = dim.post(CHAT, &body).await.expect(200);
+        for answer in [first, second] {
+            assert_eq!(told(&scene, &answer).await, browned_out());
+            assert_eq!(answer.header("x-obleth-cache"), Some("miss"));
+        }
+        assert_eq!(scene.upstream.seen().len(), 3, "each asked for itself");
+        scene.level(0).await;
+        for (caller, wanted) in [(&dim, "miss"), (&dim, "hit"), (&plain, "miss")] {
+            let answer = caller.post(CHAT, &body).await.expect(200);
+            assert_eq!(answer.header("x-obleth-cache"), Some(wanted));
+        }
+        scene.stop().await;
+    });
+}

@@ -4,7 +4,9 @@ use crate::support::{Answer, Caller, TestApp, Upstream};
 use serde_json::{Value, json};
 
 mod bounds;
+mod changed;
 mod charges;
+mod kept;
 mod minutes;
 mod overshoot;
 mod restart;

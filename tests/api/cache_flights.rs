@@ -226,6 +226,7 @@ fn a_leader_that_ends_in_the_queue_passes_the_lead_on() {
                 air.until_in_air((1, 2)).await;
                 // The leader's own deadline passes: the second leads, the third follows.
                 air.until_in_air((1, 1)).await;
+                until("it stands in the queue", async || (air.app.queued() == 1).then_some(())).await;
                 air.open();
             };
             let (second, third, ()) = tokio::join!(second, third, gate);
@@ -429,6 +430,40 @@ fn a_contained_fault_leaves_nobody_waiting() {
         };
         let (answers, ()) = tokio::join!(all, fault);
         assert!(answers.iter().all(|answer| answer.status == 200));
+        air.stop().await;
+    });
+}
+
+#[test]
+fn a_follower_whose_key_is_disabled_before_the_call_is_sent_gets_no_answer() {
+    run(async {
+        let air = Air::new(&[("OBLETH_GLOBAL_MAX_IN_FLIGHT", "1")]).await;
+        let tenant = air.app.tenant(json!({"name": "two keys"})).await;
+        let leads = air.app.client(&air.app.key(&tenant, json!({"name": "leads"})).await);
+        let keys = format!("/api/v1/tenants/{tenant}/keys");
+        let made: Value = air.app.admin().post(&keys, &json!({"name": "follows"})).await.expect(201).json();
+        let follows = air.app.client(made["secret"].as_str().unwrap());
+        let asked = body(1, false);
+        let holds_the_slot = air.caller.chat("plain");
+        let leader = async {
+            air.until_seen(1).await;
+            leads.post(CHAT, &asked).await
+        };
+        let follower = async {
+            air.until_in_air((1, 0)).await;
+            follows.post(CHAT, &asked).await
+        };
+        let change = async {
+            air.until_in_air((1, 1)).await;
+            let key = format!("/api/v1/keys/{}", made["key"]["id"].as_str().unwrap());
+            air.app.admin().patch(&key, &json!({"disabled": true})).await.expect(200);
+            assert_eq!(air.upstream.seen().len(), 1, "the leader waits in the queue");
+            air.open();
+        };
+        let (first, leader, follower, ()) = tokio::join!(holds_the_slot, leader, follower, change);
+        assert_eq!((first.status, leader.status), (200, 200), "{}", leader.text());
+        assert_eq!((follower.status, follower.error_code().as_str()), (403, "key_disabled"));
+        assert_eq!(air.upstream.seen().len(), 2);
         air.stop().await;
     });
 }

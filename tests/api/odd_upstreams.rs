@@ -309,7 +309,9 @@ fn among_many_faults_each_request_has_one_row_and_every_seat_comes_back() {
             mixture(usize::try_from(number).unwrap())
         })
         .await;
-        let app = TestApp::with(&upstream, &[("OBLETH_GLOBAL_MAX_IN_FLIGHT", "16")]).await;
+        // Most of them fail: each is to be sent all the same.
+        let variables = [("OBLETH_GLOBAL_MAX_IN_FLIGHT", "16"), ("OBLETH_BREAKER_FAILURES", "0")];
+        let app = TestApp::with(&upstream, &variables).await;
         app.model_with(json!({"model_name": "m", "request_timeout_secs": 1})).await;
         let caller = app.caller("acme").await;
         let ask = async |number: usize| {

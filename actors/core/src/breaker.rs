@@ -79,6 +79,13 @@ pub struct Permit {
     begun: Option<Begun>,
 }
 
+impl Permit {
+    /// Whether its answer has begun.
+    pub const fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+}
+
 /// An answer that has begun.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
@@ -92,8 +99,8 @@ struct Begun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     pub state: State,
-    /// Since when it stands so.
-    pub since: Moment,
+    /// Since when it stands so; `None`: from its beginning.
+    pub since: Option<Moment>,
     /// Failures in a row.
     pub failures: u32,
     /// When a probe is due; `None` unless it is open.
@@ -105,7 +112,8 @@ pub struct View {
 pub struct Breaker {
     rules: Rules,
     phase: Phase,
-    since: Moment,
+    /// When it entered the phase; `None`: it has not left the first one.
+    since: Option<Moment>,
     /// Changes with the phase.
     epoch: u64,
     /// Failures in a row, in the order in which answers began or failed to.
@@ -119,11 +127,11 @@ pub struct Breaker {
 
 impl Breaker {
     /// A closed one.
-    pub fn new(rules: Rules, now: Moment) -> Self {
+    pub fn new(rules: Rules) -> Self {
         Self {
             rules,
             phase: Phase::Closed,
-            since: now,
+            since: None,
             epoch: 0,
             streak: 0,
             answers: 0,
@@ -138,7 +146,7 @@ impl Breaker {
             Phase::Closed => Ok(()),
             Phase::Open { retry_at } if retry_at <= now => Ok(()),
             Phase::Open { retry_at } => Err(retry_at),
-            Phase::HalfOpen => Err(now.max(self.since + self.pause)),
+            Phase::HalfOpen => Err(self.since.map_or(now, |since| now.max(since + self.pause))),
         }
     }
 
@@ -243,7 +251,7 @@ impl Breaker {
 
     fn enter(&mut self, now: Moment, phase: Phase) {
         self.phase = phase;
-        self.since = now;
+        self.since = Some(now);
         self.epoch = self.epoch.wrapping_add(1);
         self.answers = 0;
     }

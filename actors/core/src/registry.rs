@@ -41,6 +41,8 @@ pub struct Model {
     pub enabled: bool,
     /// Other names that reach this model.
     pub aliases: Vec<Arc<str>>,
+    /// Names of the models that serve in its place while its upstream fails, in this order.
+    pub fallbacks: Vec<Arc<str>>,
     /// To response headers, in seconds; `None` = the gateway's default.
     pub request_timeout_secs: Option<u32>,
     /// Headers the operator adds upstream.

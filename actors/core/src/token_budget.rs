@@ -26,12 +26,13 @@
 //! that can be seen; arithmetic saturates and never wraps.
 
 use crate::ids::{KeyId, TenantId};
-use account::Account;
+use accounts::Accounts;
 use foldhash::fast::FixedState;
 use hold::Held;
 use std::collections::HashMap;
 
 mod account;
+mod accounts;
 mod bucket;
 mod bytes_per_token;
 mod hold;
@@ -63,7 +64,7 @@ pub enum Owner {
 /// The accounts of some tenants and of their keys. Tenants do not touch each other, so there may be many of these.
 #[derive(Debug, Default)]
 pub struct TokenBudget {
-    accounts: HashMap<Owner, Account, FixedState>,
+    accounts: Accounts,
     holds: HashMap<HoldId, Held, FixedState>,
     next: u64,
 }

@@ -4,7 +4,7 @@
 use super::health::StoreHealth;
 use super::ledger::{Batch, Ledger};
 use super::retention::Retention;
-use super::{DISK_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, LOST_PAUSE, SYNC, Sync, TICK, WRITE};
+use super::{BATCH, DISK_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, LOST_PAUSE, SYNC, Sync, TICK, WRITE};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use obleth_core::ledger::journal::Stretch;
@@ -99,7 +99,11 @@ impl AccountingActor {
                 self.ledger.touch();
                 self.pause = None;
                 self.answer_flushes();
-                self.write(ctx);
+                // A batch costs a transaction, whatever its size: less than a full one waits for the next tick.
+                let few = usize::try_from(self.ledger.counts().waiting).is_ok_and(|rows| rows < BATCH);
+                if !few || !self.flushes.is_empty() {
+                    self.write(ctx);
+                }
             }
             Outcome::Refused(error) => {
                 self.health.note(!matches!(error, StoreError::Unavailable { .. }));

@@ -219,14 +219,21 @@ impl Ledger {
         let _alone = self.syncing.lock();
         let old = self.with_retry(|books| {
             let old = Arc::clone(&books.file);
+            // Something may have been appended since it was wanted, and that belongs to the old one.
+            books.write();
             let rolled = books.journal.roll(number);
             if rolled {
                 books.file = Arc::clone(&next);
             }
-            rolled.then_some(old)
+            (rolled.then_some(old), books.journal.has_segment(number))
         });
-        match old.flatten() {
-            Some(old) if self.sync != Sync::Never => old.sync_data(),
+        match old {
+            Some((Some(old), _)) if self.sync != Sync::Never => old.sync_data(),
+            Some((None, false)) => {
+                // It would stand in the way of the next attempt.
+                self.folder.remove(number);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -279,3 +286,6 @@ impl Ledger {
         &self.folder
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,17 @@ fn forgets(registry: &Registry, effect: &Effect) -> Option<Forget> {
     }
 }
 
+/// The key whose queued requests are refused from here on. Those of a tenant go with [`fairshare::Change::Suspend`].
+fn dismisses(registry: &Registry, effect: &Effect) -> Option<fairshare::Change> {
+    match effect {
+        Effect::Key(key) if key.disabled || key.expires_at.is_some_and(|at| at <= unix_micros()) => {
+            Some(fairshare::Change::DismissKey(key.tenant, key.id))
+        }
+        Effect::NoKey(id) => registry.key(*id).map(|key| fairshare::Change::DismissKey(key.tenant, key.id)),
+        _ => None,
+    }
+}
+
 fn id<T>(text: &str, make: impl FnOnce(Uuid) -> T) -> Result<T, AdminError> {
     text.parse().map(make).map_err(|_| AdminError::Internal)
 }
@@ -162,7 +173,9 @@ impl Context {
         let mut forgotten = Vec::new();
         self.publish(|registry| {
             forgotten = effects.iter().filter_map(|effect| forgets(registry, effect)).collect();
+            let dismissed: Vec<_> = effects.iter().filter_map(|effect| dismisses(registry, effect)).collect();
             told = effects.into_iter().filter_map(|effect| self.enact(registry, effect)).collect();
+            told.extend(dismissed);
         });
         for forget in forgotten {
             match forget {

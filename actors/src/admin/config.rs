@@ -115,7 +115,7 @@ pub(super) async fn import(
     body: &[u8],
     how: Import,
 ) -> Result<Plan, AdminError> {
-    let wanted = Wanted::read(body, how.trust)?;
+    let wanted = Wanted::read(body, how.trust, &context.outbound)?;
     let stored = Stored::read(context).await?;
     let mut planner = Planner::new(context, &stored, how.prune);
     planner.plan(&wanted)?;

@@ -39,6 +39,13 @@ pub struct ModelView {
     updated_at: String,
 }
 
+impl ModelView {
+    /// The model's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// The row as the API answers it.
 pub(super) fn view(sealer: &Sealer, row: &ModelRow) -> Result<ModelView, AdminError> {
     Ok(ModelView {
@@ -62,7 +69,7 @@ pub(super) fn step(
     old: Option<&ModelRow>,
     id: Option<Uuid>,
 ) -> Result<(Step, ModelView), AdminError> {
-    let row = to_row(&context.sealer, spec, old, id)?;
+    let row = to_row(context, spec, old, id)?;
     let shown = view(&context.sealer, &row)?;
     let before = old.map(|old| view(&context.sealer, old)).transpose()?;
     let step = Step {

@@ -62,6 +62,8 @@ pub struct Failure {
     pub code: &'static str,
     pub message: Cow<'static, str>,
     pub retry_after: Option<Duration>,
+    /// Of the upstream, before its answer began: each may go elsewhere by itself.
+    pub unanswered: bool,
     /// The beginning of an event has left.
     pub mid_event: bool,
     /// The number a next event would have.

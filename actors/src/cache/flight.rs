@@ -142,6 +142,7 @@ impl Drop for Flight {
                 code: "restarting",
                 message: Cow::Borrowed("the upstream call of an equal request ended with its worker"),
                 retry_after: None,
+                unanswered: false,
                 mid_event: true,
                 sequence: 0,
             }));

@@ -23,6 +23,8 @@ pub enum Change {
     Tenant(TenantPlan),
     /// Queued requests are refused, running ones finish.
     Suspend(TenantId),
+    /// Queued requests of the key are refused, running ones finish.
+    DismissKey(TenantId, KeyId),
     /// The cap of a tenant's key; `NO_CAP` = none.
     Key(TenantId, KeyId, u32),
     Model(ModelPlan),
@@ -153,6 +155,7 @@ impl Floor {
             Change::Group(plan) => self.queue.set_group(now, plan),
             Change::Tenant(plan) => self.queue.set_tenant(now, plan),
             Change::Suspend(id) => self.queue.suspend_tenant(now, id),
+            Change::DismissKey(tenant, key) => self.queue.dismiss_key(now, tenant, key),
             Change::Key(tenant, key, cap) => self.queue.set_key(now, tenant, key, cap),
             Change::Model(plan) => self.queue.set_model(now, plan),
             Change::RemoveModel(id) => self.queue.remove_model(now, id),

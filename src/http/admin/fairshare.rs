@@ -29,7 +29,7 @@ fn seconds(span: Duration) -> Number<Decimal<3>> {
 }
 
 /// Unix microseconds as RFC 3339.
-fn rfc3339(micros: i64) -> String {
+pub(super) fn rfc3339(micros: i64) -> String {
     let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -1,5 +1,6 @@
 //! `/models`.
 
+use super::health::{page_with_health, with_health};
 use super::{listed, paging, shown, write, write_body};
 use crate::app::Gateway;
 use actix_web::http::StatusCode;
@@ -8,12 +9,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::Write;
 
 pub async fn list(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    let admin = &gateway.handles.admin;
-    listed(&request, paging(&request), |window| admin.models(window)).await
+    let read = async |window| {
+        let page = gateway.handles.admin.models(window).await?;
+        Ok(page_with_health(&gateway, page))
+    };
+    listed(&request, paging(&request), read).await
 }
 
 pub async fn one(gateway: Data<Gateway>, request: HttpRequest, name: Path<String>) -> HttpResponse {
-    shown(&request, gateway.handles.admin.model(&name).await)
+    let model = gateway.handles.admin.model(&name).await;
+    shown(&request, model.map(|model| with_health(&gateway, model)))
 }
 
 pub async fn create(gateway: Data<Gateway>, request: HttpRequest, payload: Payload) -> HttpResponse {

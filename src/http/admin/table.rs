@@ -4,23 +4,25 @@
 
 use super::audit::AuditQuery;
 use super::cache::What;
+use super::check::{CheckQuery, Checked};
 use super::config::ImportQuery;
 use super::fairshare::{ExplainView, LiveQuery, LiveView};
+use super::health::WithHealth;
 use super::keys::{KeyPatch, KeysQuery};
 use super::openapi::AnyObject;
 use super::place::{Entry, Place, table};
 use super::usage::{LogsQuery, SeriesQuery, StatementQuery, SummaryQuery};
 use super::{NoQuery, Paging, Version, version};
 use super::{
-    audit, budgets, cache, config, fairshare, groups, keys, models, openapi, stats, tenants, tokens, usage,
+    audit, budgets, cache, check, config, fairshare, groups, keys, models, openapi, stats, tenants, tokens,
+    usage,
 };
 use crate::error::Code::{self, Conflict, NotFound, StaleVersion};
 use crate::stats::Report;
 use obleth_actors::accounting::usage::{LogView, SeriesView, StatementView, SummaryView};
 use obleth_actors::admin::{
     AuditView, CapacitySpec, CapacityView, Export, GroupSpec, GroupView, KeySpec, KeyView, KeyWithSecret,
-    ModelSpec, ModelView, Page, Plan, Rotate, Sections, TenantSpec, TenantView, TokenSpec, TokenView,
-    TokenWithSecret,
+    ModelSpec, Page, Plan, Rotate, Sections, TenantSpec, TenantView, TokenSpec, TokenView, TokenWithSecret,
 };
 
 /// Of a route that changes what is there.
@@ -28,16 +30,20 @@ const CHANGE: &[Code] = &[Conflict, StaleVersion];
 
 table! {
     "/models" {
-        get(Paging) Viewer models::list, "All models, by name.", |it| it.gives::<Page<ModelView>>(200);
+        get(Paging) Viewer models::list, "All models, by name.", |it| it.gives::<Page<WithHealth>>(200);
         post(NoQuery) Operator models::create, "Registers a model.",
-            |it| it.takes::<ModelSpec>().gives::<ModelView>(201).refuses(&[Conflict]);
+            |it| it.takes::<ModelSpec>().gives::<WithHealth>(201).refuses(&[Conflict]);
+    }
+    "/models/{name:.+}/check" {
+        post(CheckQuery) Operator check::check, "Makes one tiny call to a model's upstream.",
+            |it| it.gives::<Checked>(200);
     }
     "/models/{name:.+}" {
-        get(NoQuery) Viewer models::one, "One model.", |it| it.gives::<ModelView>(200);
+        get(NoQuery) Viewer models::one, "One model.", |it| it.gives::<WithHealth>(200);
         patch(NoQuery) Operator models::patch, "Changes fields of a model.",
-            |it| it.patches::<ModelSpec>().gives::<ModelView>(200).refuses(CHANGE);
+            |it| it.patches::<ModelSpec>().gives::<WithHealth>(200).refuses(CHANGE);
         put(NoQuery) Operator models::put, "Replaces a model, or registers it.",
-            |it| it.replaces::<ModelSpec>("model_name").gives::<ModelView>(200).gives::<ModelView>(201)
+            |it| it.replaces::<ModelSpec>("model_name").gives::<WithHealth>(200).gives::<WithHealth>(201)
                 .refuses(CHANGE);
         delete(NoQuery) Operator models::delete, "Deletes a model.",
             |it| it.gives_nothing().refuses(&[StaleVersion]);

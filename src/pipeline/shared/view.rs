@@ -1,5 +1,6 @@
 //! One client's view of an answer that several wait for: its own headers, its own error events, its own row.
 
+use super::super::fallback::Attempts;
 use super::super::headers::decorate;
 use super::super::kept::lines;
 use super::super::meter::{no_stream, told};
@@ -18,23 +19,39 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use bytes::Bytes;
 use obleth_actors::accounting::Accounting;
-use obleth_actors::cache::{Got, Head, Outcome, Reader};
-use std::cell::RefCell;
+use obleth_actors::cache::{Failure, Got, Head, Outcome, Reader};
+use obleth_core::ledger::CacheState;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// The headers that the gateway adds to the leader's answer, once they are known.
-pub(super) type Dressing = Rc<RefCell<Option<HeaderMap>>>;
+/// A request whose answer is not shared after all: it goes on by itself.
+pub(super) struct Apart {
+    pub record: Box<Record>,
+    pub target: Target,
+    pub attempts: Attempts,
+}
+
+/// What the call leaves for the client whose request it is.
+#[derive(Default)]
+pub(super) struct Left {
+    /// The headers that the gateway adds to its answer, once they are known.
+    pub headers: RefCell<Option<HeaderMap>>,
+    /// The request itself, if the upstream failed it.
+    pub apart: Cell<Option<Box<Apart>>>,
+}
 
 /// A client that waits for the answer.
 pub(super) struct Viewer {
     arrival: Arrival,
     early: Option<Early>,
     /// A follower's own record; the leader's is with the call.
-    record: Option<Record>,
-    dressing: Dressing,
+    record: Option<Box<Record>>,
+    /// A follower's own, until an answer begins.
+    target: Option<Target>,
+    left: Rc<Left>,
     reader: Reader,
     /// Without the chunk that brings nothing but the usage.
     plain: bool,
@@ -42,40 +59,50 @@ pub(super) struct Viewer {
 
 impl Viewer {
     /// The client whose request is sent.
-    pub fn of_leader(record: &mut Record, reader: Reader, target: &Target) -> (Self, Dressing) {
-        let dressing = Dressing::default();
+    pub fn of_leader(record: &mut Record, reader: Reader, target: &Target) -> (Self, Rc<Left>) {
+        let left = Rc::<Left>::default();
         let viewer = Self {
             arrival: record.arrival.clone(),
             early: record.early.take(),
             record: None,
-            dressing: Rc::clone(&dressing),
+            target: None,
+            left: Rc::clone(&left),
             reader,
             plain: !target.request.asked_for_usage(),
         };
-        (viewer, dressing)
+        (viewer, left)
     }
 
     /// A client whose request is the same.
-    pub fn of_follower(record: Record, reader: Reader, target: &Target) -> Self {
+    pub fn of_follower(record: Box<Record>, reader: Reader, target: Target) -> Self {
         Self {
             arrival: record.arrival.clone(),
             early: record.early.clone(),
             record: Some(record),
-            dressing: Dressing::default(),
-            reader,
             plain: !target.request.asked_for_usage(),
+            target: Some(target),
+            left: Rc::default(),
+            reader,
         }
     }
 
-    /// Waits for the head, and answers.
-    pub async fn answer(mut self) -> HttpResponse {
+    /// Waits for the head, and answers. `Err`: the upstream has failed, and each goes on by itself.
+    pub async fn answer(mut self) -> Result<HttpResponse, Box<Apart>> {
         let head = poll_fn(|cx| self.reader.poll_head(cx)).await;
         if let Some(record) = &mut self.record {
             let now = record.now();
             record.timing.step_in(now);
-            record.timing.answered = Some(now);
         }
-        match head {
+        if let Err(failure) = &head
+            && let Some(apart) = self.apart(failure)
+        {
+            return Err(apart);
+        }
+        self.target = None;
+        if let Some(record) = &mut self.record {
+            record.timing.answered = Some(record.now());
+        }
+        Ok(match head {
             Err(failure) => self.refuse(&fault_of(&failure).0).await,
             Ok(head) if head.whole => self.whole(&head).await,
             Ok(head) if self.head_is_out() && !head.events => self.refuse(&no_stream()).await,
@@ -83,7 +110,23 @@ impl Viewer {
                 let answer = self.begun(&head);
                 answer.set_body(BoxBody::new(Viewed::new(self, &head)))
             }
+        })
+    }
+
+    /// The request itself, if the failure is one of the upstream, after which other models may be tried.
+    fn apart(&mut self, failure: &Failure) -> Option<Box<Apart>> {
+        if !failure.unanswered {
+            return None;
         }
+        let Some((mut record, target)) = self.record.take().zip(self.target.take()) else {
+            let mut apart = self.left.apart.take()?;
+            apart.record.early = self.early.take();
+            return Some(apart);
+        };
+        record.cache = CacheState::Miss;
+        record.early.iter().for_each(|early| early.expect(CacheState::Miss));
+        let attempts = Attempts::after_another(&target, fault_of(failure).0);
+        Some(Box::new(Apart { record, target, attempts }))
     }
 
     fn head_is_out(&self) -> bool {
@@ -125,7 +168,7 @@ impl Viewer {
             }
             None => {
                 let mut answer = shown(fault).respond(request_id);
-                dressed(&self.dressing, answer.headers_mut());
+                self.dress(answer.headers_mut());
                 answer
             }
         }
@@ -139,7 +182,7 @@ impl Viewer {
         lines(head, self.record.is_none(), headers);
         match &self.record {
             Some(record) => decorate(record, headers),
-            None => dressed(&self.dressing, headers),
+            None => self.dress(headers),
         }
         if matches!(head.status, 429 | 503) && !headers.contains_key(RETRY_AFTER) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -148,13 +191,16 @@ impl Viewer {
     }
 }
 
-fn dressed(dressing: &Dressing, headers: &mut HeaderMap) {
-    for (name, value) in dressing.borrow().iter().flatten() {
-        if *name == super::super::timing::SERVER_TIMING {
-            // An upstream's own times stay beside it.
-            headers.append(name.clone(), value.clone());
-        } else {
-            headers.insert(name.clone(), value.clone());
+impl Viewer {
+    /// Adds what the gateway says of the leader's request.
+    fn dress(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.left.headers.borrow().iter().flatten() {
+            if *name == super::super::timing::SERVER_TIMING {
+                // An upstream's own times stay beside it.
+                headers.append(name.clone(), value.clone());
+            } else {
+                headers.insert(name.clone(), value.clone());
+            }
         }
     }
 }

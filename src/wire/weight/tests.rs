@@ -72,3 +72,48 @@ fn a_data_string_where_no_text_is_read_is_media() {
 fn arguments_given_as_objects_weigh_as_their_json() {
     assert_eq!(weight(r#"{"type":"tool_use","input":{"a":[1,2]}}"#).0, 11);
 }
+
+#[test]
+fn what_is_not_known_to_be_text_is_not_bounded_by_its_bytes() {
+    let unbounded = |json: &str| weigh(json, true).0.unbounded;
+    for text in [
+        r#""hello""#,
+        r#"[{"role":"user","content":"hi","name":"u","id":"m1","weight":1}]"#,
+        r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"5m"}}]}]"#,
+        r#"[{"role":"assistant","content":null,"audio":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"7"}]"#,
+        r#"[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","is_error":false,"content":[{"type":"text","text":"7"}]}]}]"#,
+        r#"[{"type":"message","id":"m","role":"assistant","status":"completed","content":[{"type":"output_text","text":"a","annotations":[]}]},{"type":"function_call_output","call_id":"c","output":"7"}]"#,
+        r#"[{"type":"function","function":{"name":"f","description":"d","strict":true,"parameters":{"type":"object","image":{"type":"string"}}}}]"#,
+        r#"[{"name":"f","description":"d","input_schema":{"type":"object"}}]"#,
+        r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"hello"},"title":"t"}"#,
+        r#"[{"text":"a"},{"text":"b"}]"#,
+        "[[1,2],[3]]",
+    ] {
+        assert!(!unbounded(text), "{text}");
+    }
+    for odd in [
+        r#"[{"role":"user","content":[{"image_url":{"url":"http://x/y.png"}}]}]"#,
+        r#"{"type":"text","text":"a","image_url":{"url":"http://x"}}"#,
+        r#"[{"type":"item_reference","id":"m"}]"#,
+        r#"[{"id":"m"}]"#,
+        r#"{"image_url":"http://x"}"#,
+        r#"{"input_audio":{"data":"A"}}"#,
+        r#"{"type":null,"image_url":"http://x"}"#,
+        r#"{"Type":"image_url","text":"a"}"#,
+        r#"{"type":"image_pil","text":"a"}"#,
+        r#"{"type":"image_url","type":"text","text":"a"}"#,
+        r#"{"type":"weird","url":"http://x"}"#,
+        r#"{"role":"assistant","content":"a","audio":{"id":"audio_1"}}"#,
+        r#"{"type":"container_upload","file_id":"f"}"#,
+        r#"{"type":"computer_call_output","output":{"type":"computer_screenshot","image_url":"http://x"}}"#,
+        r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
+        r#"[{"image":"http://x"}]"#,
+        r#"[{"type":"web_search"}]"#,
+        r#"{"\u0069mage":"http://x"}"#,
+        r#"{"type":"image_url","image_url":{"url":"http://x/y.png"}}"#,
+        r#"["data:image/png;base64,AAAA"]"#,
+    ] {
+        let read = if odd.starts_with("[\"data") { weigh(odd, false).0.unbounded } else { unbounded(odd) };
+        assert!(read, "{odd}");
+    }
+}

@@ -25,7 +25,10 @@ impl Stage {
         let script = Scripts::default();
         let played = Arc::clone(&script);
         let upstream = Upstream::start(move |_| played.lock().unwrap().clone()).await;
-        let app = TestApp::with(&upstream, variables).await;
+        // More failures in a row than a breaker stands are what these stages are for.
+        let own = [("OBLETH_BREAKER_FAILURES", "0")];
+        let variables: Vec<_> = own.iter().chain(variables).copied().collect();
+        let app = TestApp::with(&upstream, &variables).await;
         let mut fields = json!({"model_name": "m"});
         fields.as_object_mut().unwrap().extend(model.as_object().unwrap().clone());
         app.model_with(fields).await;

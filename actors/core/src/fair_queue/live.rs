@@ -88,7 +88,15 @@ impl FairQueue {
     pub fn suspend_tenant(&mut self, now: Moment, tenant: TenantId) {
         self.note_time(now);
         let Some(place) = self.tenants.place(&tenant) else { return };
-        self.dismiss_waiting(place, None);
+        self.dismiss_waiting(place, None, None);
+        self.dispatch(now);
+    }
+
+    /// Refuses what a tenant's key has waiting; what runs finishes.
+    pub fn dismiss_key(&mut self, now: Moment, tenant: TenantId, key: KeyId) {
+        self.note_time(now);
+        let Some(place) = self.tenants.place(&tenant) else { return };
+        self.dismiss_waiting(place, None, Some(key));
         self.dispatch(now);
     }
 
@@ -100,7 +108,7 @@ impl FairQueue {
         let waiting: Vec<Place> =
             self.tenants.iter().filter(|(_, tenant)| waits(tenant)).map(|(tenant, _)| tenant).collect();
         for tenant in waiting {
-            self.dismiss_waiting(tenant, Some(place));
+            self.dismiss_waiting(tenant, Some(place), None);
         }
         if let Some(model) = self.models.at_mut(place) {
             model.removed = true;
@@ -109,14 +117,17 @@ impl FairQueue {
         self.dispatch(now);
     }
 
-    fn dismiss_waiting(&mut self, tenant: Place, model: Option<Place>) {
+    /// Refuses what a tenant has waiting; of one model, or of one key, or all.
+    fn dismiss_waiting(&mut self, tenant: Place, model: Option<Place>, key: Option<KeyId>) {
         let tickets: Vec<TicketId> = self
             .tenants
             .at(tenant)
             .map(|tenant| tenant.waiting(model).into_iter().collect())
             .unwrap_or_default();
         for ticket in tickets.into_iter().skip(usize::from(planted(Fault::SuspensionMisses))) {
-            if let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) {
+            if let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket)
+                && key.is_none_or(|key| waiting.key.is(key))
+            {
                 let waiting = *waiting;
                 self.dismiss(ticket, &waiting, Refusal::Suspended);
             }

@@ -135,7 +135,7 @@ pub enum Refusal {
     Heaviest { retry_after: Duration },
     /// The deadline passed in the queue.
     Timeout { retry_after: Duration },
-    /// The tenant was suspended or the model removed.
+    /// The tenant was suspended, the key revoked or the model removed.
     Suspended,
     /// The pool it waited for is under pressure, and its tenant's policy lets it be refused for that.
     Shed { retry_after: Duration },

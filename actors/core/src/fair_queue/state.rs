@@ -280,6 +280,14 @@ impl Keyed {
         }
     }
 
+    /// Whether it is this key.
+    pub(super) fn is(self, wanted: KeyId) -> bool {
+        match self {
+            Self::Known(key) | Self::Counted(key) => key == wanted,
+            Self::Unknown => false,
+        }
+    }
+
     pub(super) fn counted(self) -> Option<KeyId> {
         match self {
             Self::Counted(key) => Some(key),

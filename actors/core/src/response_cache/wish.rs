@@ -19,7 +19,7 @@ impl Wish {
         for directive in values.into_iter().flat_map(|value| value.split(',')).map(str::trim) {
             if directive.eq_ignore_ascii_case("no-store") {
                 wish.no_store = true;
-            } else if directive.eq_ignore_ascii_case("no-cache") {
+            } else if is_no_cache(directive) {
                 wish.at_most(Duration::ZERO);
             } else if let Some(seconds) = max_age(directive) {
                 wish.at_most(Duration::from_secs(seconds));
@@ -33,12 +33,19 @@ impl Wish {
     }
 }
 
-/// The seconds of `max-age=N`; a number beyond all bounds is the largest there is.
+/// `no-cache`, also with an argument, which it has not in requests.
+fn is_no_cache(directive: &str) -> bool {
+    directive.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("no-cache"))
+}
+
+/// The seconds of `max-age=N`; a number beyond all bounds is the largest there is, and what is no number is zero: who
+/// limits the age wants nothing old (RFC 9111 §4.2.1).
 fn max_age(directive: &str) -> Option<u64> {
-    let (name, value) = directive.split_once('=')?;
+    let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
     let value = value.trim().trim_matches('"');
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    (name.trim().eq_ignore_ascii_case("max-age") && digits).then(|| value.parse().unwrap_or(u64::MAX))
+    let seconds = || if digits { value.parse().unwrap_or(u64::MAX) } else { 0 };
+    name.trim().eq_ignore_ascii_case("max-age").then(seconds)
 }
 
 /// Whether an answer of this moment may still be served. One of age zero is what `no-cache` will not have.

@@ -2,42 +2,86 @@
 
 use super::bucket::Bucket;
 use super::period::Period;
-use super::plan::{Amount, Limits};
+use super::plan::{Amount, Limits, What};
 use crate::moment::Moment;
+
+/// An amount as it is kept. Accounts are many and each request meets them cold, so this has no padding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    tokens: u64,
+    pico: [u8; 16],
+}
+
+impl Sum {
+    const fn of(amount: Amount) -> Self {
+        Self { tokens: amount.tokens, pico: amount.pico.to_ne_bytes() }
+    }
+
+    pub const fn amount(self) -> Amount {
+        Amount { tokens: self.tokens, pico: u128::from_ne_bytes(self.pico) }
+    }
+
+    pub const fn add(&mut self, amount: Amount) {
+        *self = Self::of(self.amount().plus(amount));
+    }
+
+    pub const fn subtract(&mut self, amount: Amount) {
+        *self = Self::of(self.amount().minus(amount));
+    }
+
+    pub const fn set(&mut self, amount: Amount) {
+        *self = Self::of(amount);
+    }
+}
 
 /// One period's count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    pub period: Period,
-    pub index: i64,
-    pub used: Amount,
+    index: i64,
+    pub used: Sum,
     /// Of holds that are out.
-    pub held: Amount,
+    pub held: Sum,
     /// A warning was given, of tokens and of money.
-    pub warned: [bool; 2],
+    warned: [bool; 2],
 }
 
 impl Window {
-    const fn empty(period: Period, index: i64) -> Self {
-        Self { period, index, used: Amount::ZERO, held: Amount::ZERO, warned: [false; 2] }
+    /// Nothing used, nothing held: as if it were not there.
+    pub const BLANK: Self = Self {
+        index: i64::MIN,
+        used: Sum::of(Amount::ZERO),
+        held: Sum::of(Amount::ZERO),
+        warned: [false; 2],
+    };
+
+    fn is_blank(&self) -> bool {
+        self.used == Self::BLANK.used && self.held == Self::BLANK.held
+    }
+
+    pub const fn warned(&self, what: What) -> bool {
+        let [tokens, money] = self.warned;
+        match what {
+            What::Tokens => tokens,
+            What::Money => money,
+        }
+    }
+
+    pub const fn warn(&mut self, what: What) {
+        let [tokens, money] = &mut self.warned;
+        match what {
+            What::Tokens => *tokens = true,
+            What::Money => *money = true,
+        }
     }
 }
 
-/// The numbers of the windows that an arrival counts in.
+/// Something for each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Indexes([i64; 3]);
+pub(super) struct Each<T>(pub [T; 3]);
 
-impl Indexes {
-    pub fn of(unix_micros: i64) -> Self {
-        Self(Period::ALL.map(|period| period.index(unix_micros)))
-    }
-
-    pub fn all(self) -> impl Iterator<Item = (Period, i64)> {
-        Period::ALL.into_iter().zip(self.0)
-    }
-
-    pub const fn index(self, period: Period) -> i64 {
-        let [day, month, total] = self.0;
+impl<T> Each<T> {
+    pub const fn get(&self, period: Period) -> &T {
+        let [day, month, total] = &self.0;
         match period {
             Period::Day => day,
             Period::Month => month,
@@ -46,15 +90,32 @@ impl Indexes {
     }
 }
 
-/// An account.
-#[derive(Clone, Debug, Default)]
+/// The numbers of the windows that an arrival counts in.
+pub(super) type Indexes = Each<i64>;
+
+impl Indexes {
+    pub fn of(unix_micros: i64) -> Self {
+        Self(Period::ALL.map(|period| period.index(unix_micros)))
+    }
+}
+
+/// An account. The latest window of each period lies in it, so that a request meets one run of memory.
+#[derive(Clone, Debug)]
 pub(super) struct Account {
     pub tokens: Option<Bucket>,
     pub requests: Option<Bucket>,
-    /// Of the running periods, and of ended ones for a while.
-    pub windows: Vec<Window>,
+    latest: Each<Window>,
+    /// Windows before the latest, for a while.
+    earlier: Vec<(Period, Window)>,
     /// Holds that are out.
     pub holds: u64,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        let latest = Each([Window::BLANK; 3]);
+        Self { tokens: None, requests: None, latest, earlier: Vec::new(), holds: 0 }
+    }
 }
 
 impl Account {
@@ -64,30 +125,57 @@ impl Account {
         fit(&mut self.requests, now, limits.requests_per_minute);
     }
 
-    /// Used and held in a window.
-    pub fn window(&self, period: Period, index: i64) -> Option<&Window> {
-        self.windows.iter().find(|window| window.period == period && window.index == index)
+    /// Used and held in a window; one that was not begun is blank.
+    pub fn window(&self, period: Period, index: i64) -> &Window {
+        let latest = self.latest.get(period);
+        if latest.index == index {
+            return latest;
+        }
+        let found = self.earlier.iter().find(|(of, window)| *of == period && window.index == index);
+        found.map_or(&Window::BLANK, |(_, window)| window)
     }
 
     /// Every window that an arrival counts in; those that are not there are begun.
-    pub fn change(&mut self, indexes: Indexes, mut change: impl FnMut(&mut Window)) {
-        for (period, index) in indexes.all() {
-            let found = |window: &&mut Window| window.period == period && window.index == index;
-            if let Some(window) = self.windows.iter_mut().find(found) {
-                change(window);
+    pub fn change(&mut self, indexes: Indexes, mut change: impl FnMut(Period, &mut Window)) {
+        for ((period, index), latest) in Period::ALL.into_iter().zip(indexes.0).zip(&mut self.latest.0) {
+            if latest.index < index {
+                let before = std::mem::replace(latest, Window { index, ..Window::BLANK });
+                if !before.is_blank() {
+                    self.earlier.push((period, before));
+                }
+            }
+            if latest.index == index {
+                change(period, latest);
                 continue;
             }
-            let mut window = Window::empty(period, index);
-            change(&mut window);
-            self.windows.push(window);
+            // A request that arrived before the end of a period, and came after one that began the next.
+            let same = |(of, window): &&mut (Period, Window)| *of == period && window.index == index;
+            if let Some((_, window)) = self.earlier.iter_mut().find(same) {
+                change(period, window);
+                continue;
+            }
+            let mut window = Window { index, ..Window::BLANK };
+            change(period, &mut window);
+            self.earlier.push((period, window));
         }
+    }
+
+    /// Every window there is.
+    pub fn windows(&mut self) -> impl Iterator<Item = &mut Window> {
+        self.latest.0.iter_mut().chain(self.earlier.iter_mut().map(|(_, window)| window))
     }
 
     /// Forgets windows that ended before `before` (Unix microseconds) and hold nothing, and full buckets.
     pub fn expire(&mut self, now: Moment, before: i64) {
-        self.windows.retain(|window| {
-            window.held != Amount::ZERO || window.period.end(window.index).is_none_or(|end| end >= before)
-        });
+        let ended = |period: Period, window: &Window| {
+            window.held == Window::BLANK.held && period.end(window.index).is_some_and(|end| end < before)
+        };
+        self.earlier.retain(|(period, window)| !ended(*period, window));
+        for (period, window) in Period::ALL.into_iter().zip(&mut self.latest.0) {
+            if ended(period, window) {
+                *window = Window::BLANK;
+            }
+        }
         if self.holds == 0 {
             self.tokens = self.tokens.filter(|bucket| !bucket.is_full(now));
             self.requests = self.requests.filter(|bucket| !bucket.is_full(now));
@@ -96,8 +184,8 @@ impl Account {
 
     /// Whether nothing is known that another account would not begin with.
     pub fn is_blank(&self) -> bool {
-        let blank = |window: &Window| window.used == Amount::ZERO && window.held == Amount::ZERO;
-        self.holds == 0 && self.tokens.is_none() && self.requests.is_none() && self.windows.iter().all(blank)
+        let mut windows = self.latest.0.iter().chain(self.earlier.iter().map(|(_, window)| window));
+        self.holds == 0 && self.tokens.is_none() && self.requests.is_none() && windows.all(Window::is_blank)
     }
 }
 

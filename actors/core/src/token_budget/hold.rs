@@ -1,6 +1,6 @@
 //! Holds that are out, and how they end.
 
-use super::account::{Account, Indexes};
+use super::account::{Account, Each, Indexes};
 use super::bucket::Bucket;
 use super::plan::{Amount, HoldId, Settlement};
 use super::{KEPT_MICROS, Owner, TokenBudget};
@@ -38,11 +38,11 @@ impl TokenBudget {
         let Some(held) = self.holds.remove(&id) else { return false };
         for (owner, taken) in held.owners().into_iter().zip(held.taken) {
             // One that was forgotten with its tenant is not begun again.
-            let Some(account) = self.accounts.get_mut(&owner) else { continue };
+            let Some(account) = self.accounts.get_mut(owner) else { continue };
             account.holds = account.holds.saturating_sub(1);
-            account.change(held.indexes, |window| {
-                window.held = window.held.minus(held.amount);
-                window.used = window.used.plus(with.used);
+            account.change(held.indexes, |_, window| {
+                window.held.subtract(held.amount);
+                window.used.add(with.used);
             });
             correct(account, now, taken, with);
         }
@@ -56,9 +56,9 @@ impl TokenBudget {
 
     /// Sets what an owner had used in the running periods when the process began: `used` by day, month and total.
     pub fn restore(&mut self, unix_micros: i64, owner: Owner, used: [Amount; 3]) {
-        let account = self.accounts.entry(owner).or_default();
-        let mut used = used.into_iter();
-        account.change(Indexes::of(unix_micros), |window| window.used = used.next().unwrap_or_default());
+        let account = self.accounts.of(owner);
+        let used = Each(used);
+        account.change(Indexes::of(unix_micros), |period, window| window.used.set(*used.get(period)));
     }
 
     /// A core that a panic may have torn is whole again: the sums are made anew from the holds that are out, and what
@@ -66,13 +66,13 @@ impl TokenBudget {
     pub fn resume(&mut self) {
         for account in self.accounts.values_mut() {
             account.holds = 0;
-            account.windows.iter_mut().for_each(|window| window.held = Amount::ZERO);
+            account.windows().for_each(|window| window.held.set(Amount::ZERO));
         }
         for held in self.holds.values() {
             for owner in held.owners() {
-                let Some(account) = self.accounts.get_mut(&owner) else { continue };
+                let Some(account) = self.accounts.get_mut(owner) else { continue };
                 account.holds = account.holds.saturating_add(1);
-                account.change(held.indexes, |window| window.held = window.held.plus(held.amount));
+                account.change(held.indexes, |_, window| window.held.add(held.amount));
             }
         }
     }
@@ -83,7 +83,7 @@ impl TokenBudget {
         let before = unix_micros.saturating_sub(KEPT_MICROS);
         self.accounts.retain(|owner, account| {
             account.expire(now, before);
-            account.holds > 0 || !(account.is_blank() || gone(*owner))
+            account.holds > 0 || !(account.is_blank() || gone(owner))
         });
         self.accounts.len()
     }

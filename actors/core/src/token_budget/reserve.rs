@@ -3,10 +3,10 @@
 use super::account::{Account, Indexes, Window};
 use super::hold::{Held, Taken};
 use super::plan::{
-    Amount, Demand, Exhausted, Granted, HoldId, LEAST_OUTPUT, Limits, Minute, Output, PeriodBudget, Refusal,
-    Scope, Warning, What,
+    Amount, Demand, Exhausted, Granted, HoldId, LEAST_OUTPUT, Limits, Minute, Output, Refusal, Scope,
+    Warning, What,
 };
-use super::{Owner, TokenBudget};
+use super::{Period, TokenBudget};
 use crate::moment::Moment;
 
 /// One side of a demand: the tenant or the key, and its account as it stands.
@@ -31,55 +31,32 @@ impl TokenBudget {
     pub fn reserve(&mut self, now: Moment, demand: &Demand<'_>) -> Result<Granted, Refusal> {
         too_large(demand)?;
         let indexes = Indexes::of(demand.arrival);
-        let owners = [Owner::Tenant(demand.tenant), Owner::Key(demand.tenant, demand.key)];
-        let limits = [demand.tenant_limits, demand.key_limits];
-        for (owner, limits) in owners.into_iter().zip(limits) {
-            // An account that is begun here and not used is blank, and soon forgotten.
-            self.accounts.entry(owner).or_default().set_limits(now, limits);
-        }
-        let blank = Account::default();
-        let [tenant, key] = owners.map(|owner| self.accounts.get(&owner).unwrap_or(&blank));
+        let [tenant, key] = self.accounts.both(demand.tenant, demand.key);
+        tenant.set_limits(now, demand.tenant_limits);
+        key.set_limits(now, demand.key_limits);
         let sides = [
             Side { scope: Scope::Tenant, limits: demand.tenant_limits, account: tenant },
             Side { scope: Scope::Key, limits: demand.key_limits, account: key },
         ];
         let own = own(demand, &sides, indexes);
-        exhausted(&sides, indexes, own.amount)?;
-        reserved(&sides, indexes, own.amount)?;
+        fits(&sides, indexes, own.amount)?;
         minutes(&sides, now, demand.forecast)?;
         let warnings = warnings(&sides, indexes, own.amount);
-        let id = self.hold(now, demand, indexes, owners, own.amount, &warnings);
-        let Own { hard, amount: held, output, set_output } = own;
-        Ok(Granted { id, hard, held, output, set_output, warnings })
-    }
-
-    fn hold(
-        &mut self,
-        now: Moment,
-        demand: &Demand<'_>,
-        indexes: Indexes,
-        owners: [Owner; 2],
-        amount: Amount,
-        warnings: &[Warning],
-    ) -> HoldId {
-        let scopes = [Scope::Tenant, Scope::Key].into_iter();
-        let mut taken = [Taken::default(); 2];
-        for ((owner, scope), taken) in owners.into_iter().zip(scopes).zip(&mut taken) {
-            let Some(account) = self.accounts.get_mut(&owner) else { continue };
-            *taken = take(account, now, demand.forecast);
+        let taken = [(tenant, Scope::Tenant), (key, Scope::Key)].map(|(account, scope)| {
             account.holds = account.holds.saturating_add(1);
-            account.change(indexes, |window| {
-                window.held = window.held.plus(amount);
-                warnings
-                    .iter()
-                    .filter(|warning| warning.scope == scope)
-                    .for_each(|warning| mark(window, warning));
+            account.change(indexes, |period, window| {
+                window.held.add(own.amount);
+                let of_this = |warning: &&Warning| warning.scope == scope && warning.period == period;
+                warnings.iter().filter(of_this).for_each(|warning| window.warn(warning.what));
             });
-        }
+            take(account, now, demand.forecast)
+        });
         let id = HoldId(self.next);
         self.next += 1;
-        self.holds.insert(id, Held { tenant: demand.tenant, key: demand.key, indexes, amount, taken });
-        id
+        let held = Held { tenant: demand.tenant, key: demand.key, indexes, amount: own.amount, taken };
+        self.holds.insert(id, held);
+        let Own { hard, amount: held, output, set_output } = own;
+        Ok(Granted { id, hard, held, output, set_output, warnings })
     }
 }
 
@@ -93,13 +70,6 @@ fn take(account: &mut Account, now: Moment, forecast: u64) -> Taken {
     Taken { tokens, request }
 }
 
-fn mark(window: &mut Window, warning: &Warning) {
-    if window.period == warning.period {
-        let [tokens, money] = &mut window.warned;
-        *(if warning.what == What::Tokens { tokens } else { money }) = true;
-    }
-}
-
 fn too_large(demand: &Demand<'_>) -> Result<(), Refusal> {
     for (scope, limits) in [(Scope::Tenant, demand.tenant_limits), (Scope::Key, demand.key_limits)] {
         if let Some(limit) = limits.tokens_per_minute.filter(|limit| demand.prompt > *limit) {
@@ -109,28 +79,37 @@ fn too_large(demand: &Demand<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Every limit of a period budget, with its window.
-fn each<'a>(
-    sides: &'a [Side<'a>; 2],
-    indexes: Indexes,
-    hard: bool,
-) -> impl Iterator<Item = (Scope, &'a PeriodBudget, Option<&'a Window>, What, u128)> {
+/// A limit of a period budget, with its window.
+struct Limit<'a> {
+    scope: Scope,
+    period: Period,
+    what: What,
+    limit: u128,
+    window: &'a Window,
+}
+
+impl Limit<'_> {
+    fn used(&self) -> u128 {
+        self.window.used.amount().of(self.what)
+    }
+
+    fn held(&self) -> u128 {
+        self.window.held.amount().of(self.what)
+    }
+}
+
+/// Every limit of the period budgets that are hard, or of those that are not. Use it up from the inside (`for_each`,
+/// `map` and `min`): that is a good deal faster than asking for the next one.
+fn each<'a>(sides: &'a [Side<'a>; 2], indexes: Indexes, hard: bool) -> impl Iterator<Item = Limit<'a>> {
     let budgets = sides.iter().flat_map(move |side| {
         let those = side.limits.budgets.iter().filter(move |budget| budget.hard == hard);
         those.map(move |budget| (side, budget))
     });
     budgets.flat_map(move |(side, budget)| {
-        let window = side.account.window(budget.period, indexes.index(budget.period));
-        budget.limits().map(move |(what, limit)| (side.scope, budget, window, what, limit))
+        let (scope, period) = (side.scope, budget.period);
+        let window = side.account.window(period, *indexes.get(period));
+        budget.limits().map(move |(what, limit)| Limit { scope, period, what, limit, window })
     })
-}
-
-fn used(window: Option<&Window>, what: What) -> u128 {
-    window.map_or(0, |window| window.used.of(what))
-}
-
-fn held(window: Option<&Window>, what: What) -> u128 {
-    window.map_or(0, |window| window.held.of(what))
 }
 
 /// What the request reserves: the most it can use where a hard budget applies, else its forecast.
@@ -157,41 +136,34 @@ fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> Own {
 fn room(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> u64 {
     let prompt = demand.prices.amount(demand.most.prompt, 0);
     let answers = u128::from(demand.most.answers.max(1));
-    let of_each = each(sides, indexes, true).map(|(_, _, window, what, limit)| {
-        let left = limit.saturating_sub(used(window, what)).saturating_sub(prompt.of(what));
-        let price = if what == What::Tokens { 1 } else { u128::from(demand.prices.output) };
+    let of_each = each(sides, indexes, true).map(|limit| {
+        let left = limit.limit.saturating_sub(limit.used()).saturating_sub(prompt.of(limit.what));
+        let price = if limit.what == What::Tokens { 1 } else { u128::from(demand.prices.output) };
         left.checked_div(price.saturating_mul(answers)).unwrap_or(u128::MAX)
     });
     u64::try_from(of_each.min().unwrap_or(u128::MAX)).unwrap_or(u64::MAX)
 }
 
-/// Refuses what does not fit beside what was used, by the budget that begins anew last.
-fn exhausted(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Result<(), Refusal> {
-    let mut worst: Option<Exhausted> = None;
-    for (scope, budget, window, what, limit) in each(sides, indexes, true) {
-        let (used, needed) = (used(window, what), own.of(what));
-        if used.saturating_add(needed) <= limit {
-            continue;
+/// Refuses what does not fit beside what was used, by the budget that begins anew last, then what does not fit beside
+/// what is held.
+fn fits(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Result<(), Refusal> {
+    let (mut exhausted, mut reserved) = (None::<Exhausted>, None);
+    each(sides, indexes, true).for_each(|limit| {
+        let (used, needed) = (limit.used(), own.of(limit.what));
+        let beside_used = used.saturating_add(needed);
+        if beside_used.saturating_add(limit.held()) <= limit.limit {
+            return;
         }
-        let period = budget.period;
-        let resets_at = period.end(indexes.index(period));
-        // The later period ends later: `Total` never.
-        if worst.is_none_or(|worst| worst.period < period) {
-            worst = Some(Exhausted { scope, period, what, limit, used, needed, resets_at });
+        let Limit { scope, period, what, limit, .. } = limit;
+        if beside_used <= limit {
+            reserved = reserved.or(Some(Refusal::Reserved { scope, period }));
+        } else if exhausted.is_none_or(|worst| worst.period < period) {
+            // The later period ends later: `Total` never.
+            let resets_at = period.end(*indexes.get(period));
+            exhausted = Some(Exhausted { scope, period, what, limit, used, needed, resets_at });
         }
-    }
-    worst.map_or(Ok(()), |worst| Err(Refusal::Exhausted(worst)))
-}
-
-/// Refuses what does not fit beside what is held.
-fn reserved(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Result<(), Refusal> {
-    for (scope, budget, window, what, limit) in each(sides, indexes, true) {
-        let taken = used(window, what).saturating_add(held(window, what));
-        if taken.saturating_add(own.of(what)) > limit {
-            return Err(Refusal::Reserved { scope, period: budget.period });
-        }
-    }
-    Ok(())
+    });
+    exhausted.map(Refusal::Exhausted).or(reserved).map_or(Ok(()), Err)
 }
 
 /// Refuses by the minute bucket that takes longest.
@@ -211,12 +183,14 @@ fn minutes(sides: &[Side<'_>; 2], now: Moment, forecast: u64) -> Result<(), Refu
 }
 
 fn warnings(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Vec<Warning> {
-    let over = each(sides, indexes, false).filter_map(|(scope, budget, window, what, limit)| {
-        let used = used(window, what);
-        let [tokens, money] = window.map_or([false; 2], |window| window.warned);
-        let first = !(if what == What::Tokens { tokens } else { money });
-        let over = used.saturating_add(own.of(what)) > limit;
-        over.then_some(Warning { scope, period: budget.period, what, used, limit, first })
+    let mut warnings = Vec::new();
+    each(sides, indexes, false).for_each(|limit| {
+        let used = limit.used();
+        let first = !limit.window.warned(limit.what);
+        let Limit { scope, period, what, limit, .. } = limit;
+        if used.saturating_add(own.of(what)) > limit {
+            warnings.push(Warning { scope, period, what, used, limit, first });
+        }
     });
-    over.collect()
+    warnings
 }

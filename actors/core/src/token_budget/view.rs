@@ -57,7 +57,7 @@ pub struct Standing {
 impl TokenBudget {
     /// The minute buckets of an owner.
     pub fn rates(&self, now: Moment, owner: Owner, limits: &Limits) -> Rates {
-        let account = self.accounts.get(&owner);
+        let account = self.accounts.get(owner);
         let rate = |bucket: Option<super::bucket::Bucket>, limit: Option<u64>| {
             let limit = limit?;
             let Some(mut bucket) = bucket else {
@@ -74,11 +74,11 @@ impl TokenBudget {
 
     /// All that is known of an owner, in the periods of `unix_micros`.
     pub fn standing(&self, now: Moment, unix_micros: i64, owner: Owner, limits: &Limits) -> Standing {
-        let account = self.accounts.get(&owner);
+        let account = self.accounts.get(owner);
         let indexes = Indexes::of(unix_micros);
         let sums = |period: Period| {
-            let window = account.and_then(|account| account.window(period, indexes.index(period)));
-            window.map_or((Amount::ZERO, Amount::ZERO), |window| (window.used, window.held))
+            let window = account.map(|account| account.window(period, *indexes.get(period)));
+            window.map_or((Amount::ZERO, Amount::ZERO), |window| (window.used.amount(), window.held.amount()))
         };
         let left = |budget: &PeriodBudget| {
             let (used, reserved) = sums(budget.period);
@@ -86,7 +86,7 @@ impl TokenBudget {
                 budget: *budget,
                 used,
                 reserved,
-                resets_at: budget.period.end(indexes.index(budget.period)),
+                resets_at: budget.period.end(*indexes.get(budget.period)),
             }
         };
         Standing {

@@ -9,6 +9,7 @@ use super::super::tenants::TenantSpec;
 use super::secrets::{Trust, resolve};
 use super::shape::{Entry, KeyEntry, ModelEntry};
 use chrono::{DateTime, Utc};
+use obleth_core::net::Outbound;
 use obleth_core::registry::KeyDigest;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -69,13 +70,13 @@ pub struct Sections {
 }
 
 /// Whether `text` is a document that could be imported, as far as that can be said without the database.
-pub fn check(text: &[u8], trust: Trust) -> Result<(), FieldError> {
-    Wanted::read(text, trust).map(|_| ())
+pub fn check(text: &[u8], trust: Trust, outbound: &Outbound) -> Result<(), FieldError> {
+    Wanted::read(text, trust, outbound).map(|_| ())
 }
 
 impl Wanted {
     /// Reads a document; an error names the place.
-    pub(super) fn read(text: &[u8], trust: Trust) -> Result<Self, FieldError> {
+    pub(super) fn read(text: &[u8], trust: Trust, outbound: &Outbound) -> Result<Self, FieldError> {
         let sections: Sections = read(text)?;
         if sections.mcp_servers.is_some_and(|servers| !servers.is_empty()) {
             return Err(FieldError::new("mcp_servers", "MCP servers are not part of this version"));
@@ -99,7 +100,7 @@ impl Wanted {
                     let id = item.id()?;
                     refer(&mut item, trust)?;
                     let spec = item.whole::<ModelSpec>()?;
-                    spec.check()?;
+                    spec.check(outbound)?;
                     let repeated = spec.aliases.iter().position(|alias| !aliases.insert(alias.clone()));
                     Ok((Item { id, spec }, repeated.map(|at| format!("aliases[{at}]"))))
                 },

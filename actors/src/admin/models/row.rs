@@ -3,7 +3,7 @@
 use super::spec::{HeaderValue, ModelSpec};
 use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
 use crate::admin::seal::{SealError, Sealer};
-use crate::admin::{AdminError, from_json, to_json, upstream_base};
+use crate::admin::{AdminError, Context, from_json, to_json, upstream_base};
 use crate::clock::unix_micros;
 use obleth_core::ids::ModelId;
 use obleth_core::registry::{Model, Prices};
@@ -58,12 +58,13 @@ fn open_headers(sealer: &Sealer, row: &ModelRow) -> Result<BTreeMap<String, Secr
 
 /// The row of a checked document. `old` is the row it replaces; a new one gets `id` if there is one.
 pub(super) fn to_row(
-    sealer: &Sealer,
+    context: &Context,
     spec: &ModelSpec,
     old: Option<&ModelRow>,
     id: Option<Uuid>,
 ) -> Result<ModelRow, AdminError> {
-    spec.check()?;
+    let sealer = &context.sealer;
+    spec.check(&context.outbound)?;
     let now = unix_micros();
     let id = old.map_or_else(|| id.unwrap_or_else(Uuid::now_v7).to_string(), |row| row.id.clone());
     let api_key_sealed = match &spec.api_key {
@@ -207,7 +208,10 @@ pub(in crate::admin) fn snapshot(sealer: &Sealer, row: &ModelRow) -> Result<Mode
         |error: SealError| AdminError::Sealed(format!("the secret of model {:?} {error}", row.model_name));
     let api_key = row.api_key_sealed.as_deref().map(|stored| sealer.open(&key_place(&row.id), stored));
     let headers = open_headers(sealer, row).map_err(sealed)?;
-    let aliases: Vec<String> = from_json(&row.aliases)?;
+    let names = |text: &str| -> Result<Vec<Arc<str>>, AdminError> {
+        let names: Vec<String> = from_json(text)?;
+        Ok(names.into_iter().map(Arc::from).collect())
+    };
     let tokens = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
     let number = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
     let api_key = api_key.transpose().map_err(sealed)?;
@@ -239,7 +243,8 @@ pub(in crate::admin) fn snapshot(sealer: &Sealer, row: &ModelRow) -> Result<Mode
         admission_weight: factor_of(row.admission_weight),
         max_in_flight: number(row.max_in_flight),
         enabled: row.enabled,
-        aliases: aliases.iter().map(|name| Arc::from(name.as_str())).collect(),
+        aliases: names(&row.aliases)?,
+        fallbacks: names(&row.fallback_models)?,
         request_timeout_secs: number(row.request_timeout_secs),
         upstream_headers: headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         created_unix: row.created_at.div_euclid(1_000_000),

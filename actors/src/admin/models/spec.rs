@@ -2,8 +2,9 @@
 
 use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
 use crate::admin::fields::{check_name, check_names, check_range};
-use crate::admin::upstream_base;
+use crate::admin::{check_literal, upstream_base};
 use crate::shapes::Name;
+use obleth_core::net::Outbound;
 use obleth_core::units::CostFactor;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
@@ -113,13 +114,14 @@ pub(in crate::admin) const fn yes() -> bool {
 
 impl ModelSpec {
     /// Checks every field.
-    pub(in crate::admin) fn check(&self) -> Result<(), FieldError> {
+    pub(in crate::admin) fn check(&self, outbound: &Outbound) -> Result<(), FieldError> {
         check_name("model_name", &self.model_name)?;
         if let Some(name) = &self.upstream_model {
             check_name("upstream_model", name)?;
         }
         if let Some(base) = &self.api_base {
-            upstream_base(base).map_err(|message| FieldError::new("api_base", message))?;
+            let allowed = upstream_base(base).and_then(|base| check_literal(outbound, &base));
+            allowed.map_err(|message| FieldError::new("api_base", message))?;
         }
         if let WriteOnly::Set(key) = &self.api_key {
             check_header_value("api_key", key.expose_secret())?;
@@ -134,6 +136,9 @@ impl ModelSpec {
             return Err(FieldError::new("aliases", "must not contain the model's own name"));
         }
         check_names("fallback_models", &self.fallback_models, LIST_MAX)?;
+        if self.fallback_models.contains(&self.model_name) {
+            return Err(FieldError::new("fallback_models", "must not contain the model's own name"));
+        }
         self.check_headers()?;
         match &self.description {
             Some(text) if text.chars().count() > 4096 => {

@@ -68,6 +68,32 @@ fn suspension_refuses_what_waits_and_lets_finish_what_runs() {
 }
 
 #[test]
+fn a_revoked_key_loses_what_waits_of_it_and_nothing_else() {
+    let mut queue = with_slots(1);
+    let running = occupy(&mut queue, model(1, None));
+    let of = |n, cap, pool| Demand { key: Some((key(n), cap)), ..demand(tenant(1, 100), model(pool, None)) };
+    let counted = queue.enqueue(at(0), of(1, 1, 1)).unwrap();
+    let behind = queue.enqueue(at(0), of(1, 1, 1)).unwrap();
+    let elsewhere = queue.enqueue(at(0), of(1, 1, 2)).unwrap();
+    let other = queue.enqueue(at(0), of(2, 5, 1)).unwrap();
+    let free = queue.enqueue(at(0), of(3, NO_CAP, 1)).unwrap();
+    let nameless = queue.enqueue(at(0), demand(tenant(1, 100), model(1, None))).unwrap();
+    queue.dismiss_key(at(1), tenant(2, 100).id, key(1));
+    assert_eq!(refused(&mut queue), [], "it is not a key of that tenant");
+    queue.dismiss_key(at(1), tenant(1, 100).id, key(1));
+    assert_eq!(refused(&mut queue), [counted, behind, elsewhere].map(|ticket| (ticket, Refusal::Suspended)));
+    queue.dismiss_key(at(1), tenant(1, 100).id, key(3));
+    assert_eq!(refused(&mut queue), [(free, Refusal::Suspended)]);
+    assert_eq!((queue.in_flight(), queue.queued()), (1, 2));
+    queue.release(at(2), running, AS_FORECAST);
+    assert_eq!(granted(&mut queue), [other]);
+    queue.dismiss_key(at(3), tenant(1, 100).id, key(2));
+    assert_eq!(queue.in_flight(), 1, "what runs finishes");
+    assert!(queue.release(at(4), other, AS_FORECAST));
+    assert_eq!(granted(&mut queue), [nameless]);
+}
+
+#[test]
 fn a_removed_model_refuses_what_waits_and_goes_with_its_last_request() {
     let mut queue = with_slots(1);
     let running = occupy(&mut queue, model(1, None));

@@ -27,6 +27,13 @@ fn drive(seed: u64) -> u32 {
                 running.remove(&ticket);
                 assert!(queue.release(now, ticket, AS_FORECAST));
             }
+            8 if dice.one_in(8) => {
+                queue.dismiss_key(now, tenant(1, 100).id, name);
+                let gone: Vec<TicketId> = refused(&mut queue).into_iter().map(|(ticket, _)| ticket).collect();
+                let own = waiting.iter().filter(|(_, owner)| **owner == number).map(|(ticket, _)| *ticket);
+                assert_eq!(gone, own.collect::<Vec<_>>(), "seed {seed}, step {step}");
+                waiting.retain(|_, owner| *owner != number);
+            }
             8 if !waiting.is_empty() => {
                 let ticket = *waiting.keys().nth(dice.index(waiting.len())).unwrap();
                 waiting.remove(&ticket);

@@ -5,14 +5,12 @@ use super::state::{Full, Journal, Open, ROW_BEYOND_OPEN, WhenFull};
 use crate::ids::RowId;
 use crate::ledger::entry::Entry;
 use crate::ledger::row::LedgerRow;
+use std::collections::BTreeMap;
 
 impl Journal {
     /// Notes that a request has its seat; `row` is what it shall have if nothing more is heard of it. Sets room
-    /// aside for its row.
+    /// aside for its row. Said again of the same request, the last word counts.
     pub fn open(&mut self, row: &LedgerRow) -> Result<(), Full> {
-        if self.opens.contains_key(&row.id) {
-            return Ok(());
-        }
         let refused = if self.limits.when_full == WhenFull::Refuse { Err(Full) } else { Ok(()) };
         if self.is_failing() {
             return refused;
@@ -24,14 +22,18 @@ impl Journal {
             return refused;
         }
         let length = self.position - before;
-        let reserve = length + ROW_BEYOND_OPEN;
-        if !self.fits(reserve) {
+        let had = self.opens.get(&row.id).map_or(0, |open| open.reserve);
+        let reserve = had.max(length + ROW_BEYOND_OPEN);
+        if !self.fits(reserve - had) {
             self.take_off(mark, bytes, length);
             return refused;
         }
         let segment = self.newest();
-        self.opens.insert(row.id, Open { segment, reserve });
-        self.reserved += reserve;
+        if self.opens.insert(row.id, Open { segment, reserve }).is_some() {
+            // As a copy: what stood in an older segment is not needed once the disk has this.
+            self.moved = self.position;
+        }
+        self.reserved += reserve - had;
         Ok(())
     }
 
@@ -57,10 +59,7 @@ impl Journal {
     }
 
     /// Copies an open that stands in `segment` forward, unless its request has ended meanwhile.
-    fn copy_open(&mut self, segment: u64, payload: &[u8]) {
-        let Some(id) = Entry::decode(payload).map(|entry| entry.row_id) else {
-            return;
-        };
+    fn copy_open(&mut self, segment: u64, id: RowId, payload: &[u8]) {
         if self.opens.get(&id).is_none_or(|open| open.segment != segment) {
             return;
         }
@@ -90,11 +89,16 @@ impl Journal {
     /// Copies the opens of a segment forward; `bytes` is what the segment holds.
     pub fn copy_opens(&mut self, segment: u64, bytes: &[u8]) {
         use super::scan::{Item, Scanner};
+        // Of several of one request the last counts, as at a replay.
+        let mut last = BTreeMap::new();
         for item in Scanner::new(bytes, super::HEADER) {
-            if let Item::Record { kind: Kind::Open, payload, .. } = item {
-                self.copy_open(segment, payload);
+            if let Item::Record { kind: Kind::Open, payload, .. } = item
+                && let Some(entry) = Entry::decode(payload)
+            {
+                last.insert(entry.row_id, payload);
             }
         }
+        last.into_iter().for_each(|(id, payload)| self.copy_open(segment, id, payload));
         // One that cannot be read any more must not keep the segment for ever; its end is still awaited.
         let newest = self.newest();
         self.opens.values_mut().filter(|open| open.segment == segment).for_each(|open| open.segment = newest);

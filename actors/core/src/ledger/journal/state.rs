@@ -251,6 +251,11 @@ impl Journal {
         large.then_some(newest.number + 1)
     }
 
+    /// Whether a segment is one of the books.
+    pub fn has_segment(&self, number: u64) -> bool {
+        self.segments.iter().any(|segment| segment.number == number)
+    }
+
     /// The new segment is there, with its header. `false`: it is not wanted any more.
     pub fn roll(&mut self, number: u64) -> bool {
         if self.wants_segment() != Some(number) {

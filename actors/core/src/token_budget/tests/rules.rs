@@ -165,6 +165,7 @@ fn what_nobody_needs_is_forgotten_and_usage_is_not() {
     let granted = core.reserve(at(0), &demand(&limits, 600, 0)).unwrap();
     let later = NOON + 400 * DAY;
     assert_eq!(core.expire(at(100_000), later, |_| true), 2, "a hold is out");
+    assert_eq!(sums(&core, NOON, Period::Day), (0, 600), "in the period of its arrival, long ended");
     core.settle(at(100_000), granted.id, used(600));
     assert_eq!(core.expire(at(100_000), later, |_| false), 2);
     assert_eq!((sums(&core, later, Period::Total), sums(&core, NOON, Period::Day)), ((600, 0), (0, 0)));

@@ -144,3 +144,43 @@ fn copies_are_safe_before_the_original_goes() {
     world.drain();
     assert_eq!(world.database.get(&1), Some(&500));
 }
+
+#[test]
+fn of_two_opens_of_a_request_the_last_counts_also_when_they_are_copied() {
+    let second = |n| LedgerRow { status: 501, ..open_row(n) };
+    for copied in [false, true] {
+        for apart in [false, true] {
+            let mut world = World::new(LIMITS);
+            world.journal.open(&open_row(1)).unwrap();
+            let mut number = 1;
+            let mut fill = |world: &mut World| {
+                let newest = world.journal.newest();
+                while world.journal.newest() == newest {
+                    number += 1;
+                    assert!(world.journal.close(&row(number)));
+                    world.drain();
+                }
+            };
+            if apart {
+                fill(&mut world);
+            }
+            world.journal.open(&second(1)).unwrap();
+            world.check();
+            if copied {
+                (0..3).for_each(|_| fill(&mut world));
+                assert!(!world.disk.contains_key(&1), "{:?}", world.disk.keys());
+            }
+            world.write();
+            world.restart();
+            world.drain();
+            assert_eq!(world.database.get(&1), Some(&501), "copied {copied}, apart {apart}");
+        }
+    }
+    // What it had set aside is free again at the end, once.
+    let mut world = World::new(LIMITS);
+    world.journal.open(&open_row(1)).unwrap();
+    world.journal.open(&LedgerRow { request_id: "a-longer-name-than-before".into(), ..open_row(1) }).unwrap();
+    assert!(world.journal.close(&row(1)));
+    world.check();
+    assert_eq!((world.journal.reserved, world.journal.counts().open), (0, 0));
+}
