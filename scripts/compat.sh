@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Other people's software as obleth's upstream: a LiteLLM proxy from PyPI (in front of the mock), and a scripted gateway
-# that behaves like Aibrix; and MCP: the official servers and clients, and the protocol's conformance suite, directly and
-# through the gateway. Prints tables of checks; exits 1 when one FAILED.
+# Other people's software as obleth's upstream and its client: a LiteLLM proxy from PyPI (in front of the mock), and a
+# scripted gateway that behaves like Aibrix; MCP: the official servers and clients, and the protocol's conformance suite,
+# directly and through the gateway; and a long run of schemathesis over the management API (about ten minutes). Prints
+# tables of checks; exits 1 when one FAILED.
 #
 #   OBLETH_BIN=path            the binary to test (default: the newest build in target/)
 #   OBLETH_CACHE_DIR=dir       where LiteLLM is installed (default: target/real); takes some minutes the first time
@@ -30,6 +31,7 @@ main() {
   start_obleth "$bin"
   python3 "$real_dir/compat_checks.py" || failed=1
   mcp "$bin" || failed=1
+  OBLETH_BIN=$bin "$repo_dir/scripts/openapi.sh" long || failed=1
   return "$failed"
 }
 

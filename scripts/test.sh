@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything the tests need, then the tests.
 #
-#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, planted faults, official SDKs, promtool
+#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, planted faults, official SDKs, schemathesis, promtool
 #   OBLETH_TEST_REQUIRE=all      a tool or service that cannot be had is a failure instead of SKIPPED
 #
 # PostgreSQL runs on a private port with its own data folder and is stopped at the end.
@@ -17,6 +17,7 @@ main() {
   run_rust_tests
   run_planted_faults
   run_real_clients
+  run_openapi
   run_telemetry
 }
 
@@ -70,6 +71,11 @@ run_planted_faults() {
 # The tests above have built the binary; building it alone would choose other features and compile the world again.
 run_real_clients() {
   OBLETH_BIN=${CARGO_TARGET_DIR:-target}/debug/obleth tests/real/run.sh
+}
+
+# The management API against its description.
+run_openapi() {
+  OBLETH_BIN=${CARGO_TARGET_DIR:-target}/debug/obleth scripts/openapi.sh
 }
 
 # The metrics of a gateway under load, and the alerts on them.

@@ -6,8 +6,10 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use bytes::Bytes;
+use obleth_actors::shapes::{PeriodName, Time};
 use obleth_core::token_budget::{Period, What};
 use obleth_core::units::Usd;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
@@ -111,10 +113,11 @@ pub struct Fault {
 }
 
 /// What a 402 says of the budget that is spent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SpentBudget {
     /// `tenant` or `key`.
     pub scope: &'static str,
+    #[schemars(with = "PeriodName")]
     pub period: Period,
     /// `tokens` or `usd`.
     pub unit: &'static str,
@@ -124,11 +127,12 @@ pub struct SpentBudget {
     /// What the request reserves.
     pub needed: Quantity,
     /// RFC 3339; null: never.
+    #[schemars(with = "Option<Time>")]
     pub resets_at: Option<String>,
 }
 
 /// Tokens as a number, or USD as a decimal string.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Quantity {
     Tokens(u64),
@@ -188,7 +192,12 @@ impl Fault {
             // What the client still sends is not read; the connection cannot be used again.
             answer.force_close();
         }
-        answer.json(Envelope { error: self.detail(request_id) })
+        answer.json(self.envelope(request_id))
+    }
+
+    /// The body of its answer.
+    pub fn envelope<'a>(&'a self, request_id: &'a str) -> Envelope<'a> {
+        Envelope { error: self.detail(request_id) }
     }
 
     /// The error as the last event of a stream on `route`.
@@ -222,12 +231,15 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
+/// How every error is told.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub struct Envelope<'a> {
     error: Detail<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ErrorDetail")]
 struct Detail<'a> {
     message: &'a str,
     #[serde(rename = "type")]

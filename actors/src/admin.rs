@@ -49,18 +49,20 @@ mod uses;
 
 use actor::{AdminActor, Order};
 pub use actor::{Write, Written};
-pub use capacity::CapacityView;
-pub use config::{Export, Import, Plan, Trust, check as check_document};
-pub use groups::GroupView;
-pub use keys::{KeyView, KeyWithSecret};
-pub use mcp_servers::McpServerView;
-pub use models::ModelView;
+pub use audit::AuditView;
+pub use capacity::{CapacitySpec, CapacityView};
+pub use config::{Export, Import, Plan, Sections, Trust, check as check_document};
+pub use groups::{GroupSpec, GroupView};
+pub use keys::{KeySpec, KeyView, KeyWithSecret, Rotate};
+pub use mcp_servers::{McpServerSpec, McpServerView};
+pub use models::{ModelSpec, ModelView};
 pub use origin::Origin;
 pub use outbound::check_literal;
+pub(crate) use read::PAGE_MAX;
 pub use read::{Page, PageError, Window};
 pub use rotate::{Rotation, rotate};
-pub use tenants::TenantView;
-pub use tokens::{AdminToken, Role, TokenView, TokenWithSecret};
+pub use tenants::{TenantSpec, TenantView};
+pub use tokens::{AdminToken, Role, TokenSpec, TokenView, TokenWithSecret};
 pub use uses::minute_of;
 
 /// The actor's name in logs and metrics.
@@ -279,6 +281,11 @@ fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, A
 /// An upstream's base URL as it is joined with a route: without a trailing slash and without `/v1`.
 /// Names are not resolved here: the upstream may come up later.
 pub fn upstream_base(text: &str) -> Result<String, &'static str> {
+    // Of RFC 3986; a host in other letters is written in punycode.
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    if !text.bytes().all(allowed) {
+        return Err("must be a URL in ASCII such as http://host:8000/v1");
+    }
     let url = url::Url::parse(text).map_err(|_| "must be a URL such as http://host:8000/v1")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with http:// or https://");
@@ -313,9 +320,17 @@ mod tests {
         }
         assert_eq!(upstream_base("https://host/openai/v1").as_deref(), Ok("https://host/openai"));
         assert_eq!(upstream_base("https://host:443/v1").as_deref(), Ok("https://host"));
-        for text in
-            ["", "gw:8080", "ftp://gw", "http://", "http://u:p@gw", "http://gw/v1?x=1", "http://gw/#a"]
-        {
+        for text in [
+            "",
+            "gw:8080",
+            "ftp://gw",
+            "http://",
+            "http://u:p@gw",
+            "http://gw/v1?x=1",
+            "http://gw/#a",
+            "http://ü.de",
+            "http://gw/a b",
+        ] {
             assert!(upstream_base(text).is_err(), "{text}");
         }
     }

@@ -14,4 +14,5 @@ pub mod guards;
 pub mod health;
 pub mod mcp;
 pub mod plans;
+pub mod shapes;
 pub mod supervise;

@@ -12,8 +12,10 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 use bytes::Bytes;
 use health::with_health;
 use obleth_actors::admin::{AdminError, Page, Window, Write, Written};
-use serde::Serialize;
+use obleth_actors::shapes::{Cursor, Limit};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::future::ready;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -30,6 +32,8 @@ mod health;
 mod keys;
 mod mcp_servers;
 mod models;
+mod openapi;
+mod place;
 mod stats;
 mod table;
 mod tenants;
@@ -38,7 +42,9 @@ mod usage;
 
 pub use access::Failures;
 pub use config::DOCUMENT_MAX;
-pub use table::{Entry, Place, TABLE};
+pub use openapi::describe;
+pub use place::{Entry, Place};
+pub use table::TABLE;
 
 /// The longest that the body of a management call may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -63,7 +69,7 @@ pub async fn not_found(request: HttpRequest) -> HttpResponse {
     refuse(&request, &Fault::new(Code::NotFound, "there is no such route"))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Version {
     version: &'static str,
 }
@@ -116,10 +122,19 @@ pub(super) fn window(limit: Option<&str>, cursor: Option<&str>) -> Result<Window
     Window::new(limit, cursor).map_err(|error| fault_of(&error.into()))
 }
 
-#[derive(serde::Deserialize)]
+/// The query of a route that takes none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+/// The query of a list without filters.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Paging {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
 }
 

@@ -4,11 +4,14 @@ use crate::app::Gateway;
 use crate::error::Quantity;
 use crate::pipeline::Caller;
 use chrono::{DateTime, SecondsFormat};
+use obleth_actors::shapes::{PeriodName, Time};
 use obleth_core::token_budget::{Amount, Left, Owner, Period, Rate, Standing, What};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A tenant's, or a key's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Account")]
 pub struct AccountView {
     minute: MinuteView,
     budgets: Vec<BudgetView>,
@@ -35,14 +38,16 @@ impl BudgetsView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MinuteLimits")]
 struct MinuteView {
     /// Null: not limited.
     tokens: Option<RateView>,
     requests: Option<RateView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Rate")]
 struct RateView {
     limit: u64,
     remaining: u64,
@@ -50,18 +55,22 @@ struct RateView {
     reset_ms: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "BudgetLeft")]
 struct BudgetView {
+    #[schemars(with = "PeriodName")]
     period: Period,
     hard: bool,
     /// Null: never.
+    #[schemars(with = "Option<Time>")]
     resets_at: Option<String>,
     /// Null: not limited.
     tokens: Option<LimitView>,
     cost_usd: Option<LimitView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "BudgetLimit")]
 struct LimitView {
     limit: Quantity,
     used: Quantity,
@@ -70,14 +79,16 @@ struct LimitView {
     left: Quantity,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UsageByPeriod")]
 struct UsageView {
     day: SumView,
     month: SumView,
     total: SumView,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Usage")]
 struct SumView {
     tokens: Quantity,
     cost_usd: Quantity,

@@ -3,11 +3,13 @@
 use super::packed::{HIGHEST, value_of};
 use super::series::{Series, Tier};
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// See the module head.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Stats")]
 pub struct Report {
     pub windows: Vec<WindowFigures>,
     /// Requests that are in no histogram because their thread did not keep up.
@@ -17,7 +19,7 @@ pub struct Report {
 }
 
 /// One window.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct WindowFigures {
     /// Its name: how long it is at least, in seconds.
     pub seconds: u32,
@@ -31,7 +33,7 @@ pub struct WindowFigures {
 }
 
 /// One model in a window.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ModelFigures {
     pub model: Arc<str>,
     pub ttft: Figures,
@@ -39,7 +41,7 @@ pub struct ModelFigures {
 }
 
 /// Microseconds; null when nothing was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Figures {
     pub count: u64,
     pub p50_us: Option<u64>,

@@ -4,6 +4,7 @@ mod commands;
 mod demo;
 mod kill;
 mod rotation;
+mod secrets;
 mod shutdown;
 mod simulate;
 mod spawned;

@@ -5,9 +5,11 @@
 
 use super::Accounting;
 use crate::admin::{AdminError, fields::FieldError};
+use crate::shapes::Money;
 use chrono::{DateTime, NaiveDate};
 use obleth_core::units::Usd;
 use obleth_schema::ledger::{self, Ask, Dimension, Report, Span, Steps, Totals, retention};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -48,7 +50,8 @@ impl Of {
 }
 
 /// Sums as an answer shows them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Sums")]
 pub struct SumsView {
     requests: i64,
     errors: i64,
@@ -61,6 +64,7 @@ pub struct SumsView {
     output_tokens: i64,
     reasoning_tokens: i64,
     saved_tokens: i64,
+    #[schemars(with = "Money")]
     cost_usd: String,
 }
 

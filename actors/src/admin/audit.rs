@@ -2,14 +2,20 @@
 //! (`commit`) and by nothing else.
 
 use super::{Admin, AdminError, FieldError, Page, Window, rfc3339};
+use crate::shapes::{Id, Time};
 use obleth_schema::audit::{AuditFilter, AuditRow};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// One change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Change")]
 pub struct AuditView {
+    #[schemars(with = "Id")]
     id: String,
+    #[schemars(with = "Time")]
     ts: String,
     actor: ActorView,
     method: String,
@@ -17,13 +23,16 @@ pub struct AuditView {
     kind: String,
     object_id: String,
     object_name: String,
+    #[schemars(with = "Option<Map<String, Value>>")]
     before: Option<Box<RawValue>>,
+    #[schemars(with = "Option<Map<String, Value>>")]
     after: Option<Box<RawValue>>,
     request_id: String,
     address: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Actor")]
 struct ActorView {
     id: String,
     name: String,

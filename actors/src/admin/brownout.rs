@@ -51,10 +51,6 @@ pub fn parse(text: &str) -> Result<BrownoutSpec, String> {
         "" => format!("must be a policy such as {{\"enabled\":true}}: {}", error.message),
         field => format!("has a fault in {}: {}", field.trim_start_matches("brownout."), error.message),
     };
-    // serde would take an array for the fields in their order.
-    if !text.trim_start().starts_with('{') {
-        return Err(wrong(super::FieldError::new("", "not an object")));
-    }
     let spec: BrownoutSpec = read(text.as_bytes()).map_err(wrong)?;
     check_brownout(Some(&spec)).map_err(wrong)?;
     Ok(spec)

@@ -7,26 +7,30 @@ use super::fields::check_range;
 use super::origin::Origin;
 use super::{Admin, AdminError, Context, rfc3339, to_json};
 use crate::clock::unix_micros;
+use crate::shapes::Time;
 use obleth_schema::capacity::CapacityRow;
 use obleth_schema::changes::Change;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The range of the configuration's `OBLETH_GLOBAL_MAX_IN_FLIGHT`.
 const MOST: i64 = 1_000_000;
 
 /// `PUT /capacity`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CapacitySpec {
+pub struct CapacitySpec {
     /// Must be there: null takes the configured value.
     #[serde(deserialize_with = "Option::deserialize")]
+    #[schemars(range(min = 1, max = 1_000_000), required, extend("type" = ["integer", "null"]))]
     max_in_flight: Option<i64>,
     #[serde(default)]
     version: Option<i64>,
 }
 
 /// The capacity as the management API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Capacity")]
 pub struct CapacityView {
     version: i64,
     /// In force.
@@ -37,6 +41,7 @@ pub struct CapacityView {
     source: &'static str,
     in_flight: u32,
     queued: u32,
+    #[schemars(with = "Option<Time>")]
     updated_at: Option<String>,
 }
 

@@ -12,6 +12,7 @@ use obleth_schema::keys::KeyRow;
 use obleth_schema::mcp_servers::McpServerRow;
 use obleth_schema::models::ModelRow;
 use obleth_schema::tenants::TenantRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -19,10 +20,11 @@ mod document;
 mod export;
 mod plan;
 mod secrets;
+mod shape;
 
 pub(super) use document::KeyItem;
 use document::Wanted;
-pub use document::check;
+pub use document::{Sections, check};
 pub use export::Export;
 use plan::Planner;
 pub use secrets::Trust;
@@ -39,7 +41,7 @@ pub struct Import {
 }
 
 /// What an import does, or would do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Plan {
     dry_run: bool,
     creates: Vec<Planned>,
@@ -64,7 +66,7 @@ impl Plan {
 }
 
 /// One change of a plan.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Planned {
     kind: &'static str,
     name: String,

@@ -1,11 +1,13 @@
 //! JSON documents of the management API: read with the field named on error, and patched field by field.
 
 use super::fields::FieldError;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Top-level fields, each once, with their text untouched, so that a decimal keeps its digits.
 #[derive(Debug, Default, Serialize)]
@@ -39,8 +41,50 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
+/// A struct from an object alone: serde would take an array for its fields in their order, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// Objects of a list, for `deserialize_with`.
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(object)| object).collect())
+}
+
+/// An object or null, for `deserialize_with`.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(object)| object))
+}
+
 /// Reads a document; an error names the field.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
+    value(text).map(|Object(document)| document)
+}
+
+/// The same of any value.
+pub fn value<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -53,7 +97,7 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
 /// Where serde says no more than a message, the field is in it: "unknown field `x`", "missing field `x`".
 fn named(path: String, error: &serde_json::Error) -> FieldError {
     let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let message = untold(text.split(" at line ").next().unwrap_or(&text));
     let mentioned = message.contains(" field `").then(|| message.split('`').nth(1)).flatten();
     let field = match mentioned {
         Some(name) if path.is_empty() || path == "." || path == name => name.to_owned(),
@@ -62,6 +106,20 @@ fn named(path: String, error: &serde_json::Error) -> FieldError {
         _ => path,
     };
     FieldError { field, message }
+}
+
+/// The message without the value that was sent, which may be a secret in the wrong place: `invalid type: string "x",
+/// expected i64`.
+fn untold(message: &str) -> String {
+    let repeats = ["invalid type: ", "invalid value: ", "unknown variant "]
+        .iter()
+        .any(|begin| message.starts_with(begin));
+    match (message.split_once(['"', '`']), message.rsplit_once(", expected ")) {
+        (Some((given, _)), Some((_, expected))) if repeats => {
+            format!("{}, expected {expected}", given.trim_end())
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// A patch: the fields to change, and the version it was made for.
@@ -147,7 +205,7 @@ mod tests {
         name: String,
         #[serde(default)]
         price: Option<PriceField>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "objects")]
         parts: Vec<Part>,
     }
 
@@ -170,12 +228,26 @@ mod tests {
             (r#"{"name":"a","parts":[{"size":1,"x":2}]}"#, "parts[0].x"),
             (r#"{"name":"a"}{"#, ""),
             ("[]", ""),
+            (r#"["a",null,[]]"#, ""),
+            (r#"{"name":"a","parts":[{"size":1},[2]]}"#, "parts[1]"),
         ] {
             assert_eq!(
                 read::<Thing>(text.as_bytes()).map_err(|error| error.field),
                 Err(field.to_owned()),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_what_was_sent() {
+        for (text, message) in [
+            (r#"{"name":12345}"#, "invalid type: integer, expected a string"),
+            (r#"{"name":"a","parts":[{"size":"hush\", expected x"}]}"#, "invalid type: string, expected u32"),
+            (r#"{"name":"a","parts":[{"size":-7}]}"#, "invalid value: integer, expected u32"),
+            (r#"{"name":[]}"#, "invalid type: sequence, expected a string"),
+        ] {
+            assert_eq!(read::<Thing>(text.as_bytes()).unwrap_err().message, message, "{text}");
         }
     }
 

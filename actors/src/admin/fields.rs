@@ -1,9 +1,11 @@
 //! Types of single fields: each reads its JSON text, says what is wrong with it, and writes it back.
 
 use obleth_core::units::{CostFactor, Price, Usd};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt::Display;
 
 /// Longest name, in characters.
@@ -23,7 +25,7 @@ fn decimal_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 }
 
 macro_rules! decimal_field {
-    ($(#[$doc:meta])* $name:ident($unit:ty), $hint:literal) => {
+    ($(#[$doc:meta])* $name:ident($unit:ty), $max:literal, $hint:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(pub $unit);
@@ -42,17 +44,42 @@ macro_rules! decimal_field {
                 serializer.collect_str(&self.0)
             }
         }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                decimal_schema(generator, $max, $hint)
+            }
+        }
     };
+}
+
+/// A decimal in a string; what is read may be a number, too.
+fn decimal_schema(generator: &SchemaGenerator, max: u32, hint: &str) -> Schema {
+    let text = r"^(0|[1-9][0-9]*)(\.[0-9]{1,12})?$";
+    if generator.contract().is_serialize() {
+        return json_schema!({"description": hint, "type": "string", "pattern": text});
+    }
+    let number = json_schema!({"type": "number", "minimum": 0, "maximum": max});
+    json_schema!({
+        "description": format!("{hint}; a number or a string, read as a decimal from its text."),
+        "anyOf": [number, {"type": "string", "pattern": text}],
+    })
 }
 
 decimal_field!(
     /// USD for one token.
     PriceField(Price),
+    1000,
     "USD per token, 0 to 1000, at most 12 decimals"
 );
 decimal_field!(
     /// An amount in USD.
     UsdField(Usd),
+    1_000_000_000,
     "USD, at most 12 decimals"
 );
 
@@ -73,6 +100,23 @@ impl Serialize for FactorField {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
+    }
+}
+
+impl JsonSchema for FactorField {
+    fn schema_name() -> Cow<'static, str> {
+        "CostFactor".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let number = json_schema!({"type": "number", "minimum": 0.01, "maximum": 100, "multipleOf": 0.01});
+        if generator.contract().is_serialize() {
+            return number;
+        }
+        json_schema!({
+            "description": "0.01 to 100, at most 2 decimals; a number or a string.",
+            "anyOf": [number, {"type": "string", "pattern": r"^[1-9][0-9]?(\.[0-9]{1,2})?$"}],
+        })
     }
 }
 

@@ -6,11 +6,13 @@ use super::fields::{FieldError, check_name};
 use super::origin::Origin;
 use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
+use crate::shapes::{Id, Name, Time, Weight};
 use obleth_core::ids::GroupId;
 use obleth_core::registry::Group;
 use obleth_core::units::Share;
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::groups::GroupRow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -21,11 +23,13 @@ pub const DEFAULT: &str = "default";
 const KIND: &str = "group";
 
 /// The fields of a group.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
+    #[schemars(with = "Name")]
     pub name: String,
     #[serde(default = "default_share")]
+    #[schemars(with = "Weight")]
     pub weight: Share,
 }
 
@@ -35,13 +39,17 @@ pub(super) const fn default_share() -> Share {
 }
 
 /// A group as the management API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
 pub struct GroupView {
+    #[schemars(with = "Id")]
     id: String,
     version: i64,
     #[serde(flatten)]
     spec: GroupSpec,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Time")]
     updated_at: String,
 }
 

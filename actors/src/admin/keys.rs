@@ -6,9 +6,11 @@ use super::fields::{FieldError, check_range};
 use super::origin::Origin;
 use super::{AdminError, Context, tenants, to_json, to_json_opt};
 use crate::clock::unix_micros;
+use crate::shapes::Secret;
 use obleth_core::registry::KeyDigest;
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::keys::KeyRow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -29,9 +31,10 @@ const SECRET: &str = "sk_";
 const OVERLAP_MAX: i64 = 2_592_000;
 
 /// A new key, or a rotated one, with the secret that is shown once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyWithSecret {
     key: KeyView,
+    #[schemars(with = "Secret")]
     secret: Shown,
 }
 
@@ -43,10 +46,12 @@ impl KeyWithSecret {
 }
 
 /// `POST /keys/{id}/rotate`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotate {
+#[schemars(rename = "Rotation")]
+pub struct Rotate {
     #[serde(default)]
+    #[schemars(range(min = 0, max = 2_592_000))]
     overlap_secs: Option<i64>,
 }
 

@@ -2,11 +2,14 @@
 
 use super::fields::{FieldError, UsdField, check_names, check_range};
 use super::models::yes;
+use crate::shapes::{PeriodName, StepName};
 use obleth_core::brownout::Step;
 use obleth_core::mcp::ToolGlobs;
 use obleth_core::token_budget::{Limits, Period, PeriodBudget};
 use obleth_core::units::Usd;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,11 +19,14 @@ const LIST_MAX: usize = 1024;
 const COUNT_MAX: i64 = 1_000_000_000_000;
 
 /// One period budget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Budget", transform = one_of_two)]
 pub struct BudgetSpec {
+    #[schemars(with = "PeriodName")]
     pub period: Period,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub max_tokens: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cost_usd: Option<UsdField>,
@@ -28,17 +34,30 @@ pub struct BudgetSpec {
     pub hard: bool,
 }
 
+/// A limit of tokens, of money, or both.
+fn one_of_two(schema: &mut Schema) {
+    let given = |field: &str| {
+        let other_than_null = json!({"not": {"type": "null"}});
+        json!({"required": [field], "properties": {field: other_than_null}})
+    };
+    schema.insert("anyOf".to_owned(), json!([given("max_tokens"), given("max_cost_usd")]));
+}
+
 /// What may happen to a tenant's requests under pressure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Brownout")]
 pub struct BrownoutSpec {
     #[serde(default)]
     pub enabled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_600_000))]
     pub wait_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_tokens: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeSet<StepName>>")]
     pub steps: Option<Vec<Step>>,
 }
 

@@ -4,28 +4,35 @@ use super::commit::Step;
 use super::document::{Patch, read};
 use super::origin::Origin;
 use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
+use crate::shapes::{Id, Time};
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::mcp_servers::McpServerRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 mod row;
 
+pub use row::McpServerSpec;
 use row::to_row;
-pub(super) use row::{McpServerSpec, keep_secret, resealed, snapshot, spec_of};
+pub(super) use row::{keep_secret, resealed, snapshot, spec_of};
 
 /// As the audit names it.
 const KIND: &str = "mcp_server";
 
 /// An MCP server as the management API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "McpServer")]
 pub struct McpServerView {
+    #[schemars(with = "Id")]
     id: String,
     version: i64,
     #[serde(flatten)]
     spec: McpServerSpec,
     auth_header_set: bool,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Time")]
     updated_at: String,
 }
 

@@ -5,8 +5,10 @@ use super::document::{Patch, read};
 use super::origin::Origin;
 use super::seal::Sealer;
 use super::{AdminError, Context, rfc3339, to_json, to_json_opt};
+use crate::shapes::{Id, Time};
 use obleth_schema::changes::{Change, Edit};
 use obleth_schema::models::ModelRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -15,20 +17,25 @@ mod spec;
 
 use row::to_row;
 pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
-pub(super) use spec::{ModelSpec, check_header_value, never, yes};
+pub use spec::ModelSpec;
+pub(super) use spec::{HeaderValue, check_header_value, never, yes};
 
 /// As the audit names it.
 const KIND: &str = "model";
 
 /// A model as the management API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
 pub struct ModelView {
+    #[schemars(with = "Id")]
     id: String,
     version: i64,
     #[serde(flatten)]
     spec: ModelSpec,
     api_key_set: bool,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Time")]
     updated_at: String,
 }
 

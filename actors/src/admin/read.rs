@@ -2,21 +2,25 @@
 
 use super::{Admin, AdminError, GroupView, KeyView, McpServerView, ModelView, TenantView};
 use super::{groups, keys, mcp_servers, models, tenants};
+use crate::shapes::Cursor;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use obleth_schema as schema;
 use obleth_schema::keys::{KeyFilter, KeyRow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Rows of a page that names no limit, and the most of one.
 const PAGE: u32 = 100;
-const PAGE_MAX: u32 = 1000;
+pub(crate) const PAGE_MAX: u32 = 1000;
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     pub data: Vec<T>,
     /// Hand it back as `cursor` for the next page; null at the end.
+    #[schemars(with = "Option<Cursor>")]
     pub next_cursor: Option<String>,
 }
 

@@ -8,10 +8,12 @@ use super::keys::Shown;
 use super::origin::Origin;
 use super::{Admin, AdminError, Context, Page, Window, rfc3339, to_json};
 use crate::clock::unix_micros;
+use crate::shapes::{Id, Name, Secret, Time};
 use obleth_core::registry::KeyDigest;
 use obleth_schema as schema;
 use obleth_schema::admin_tokens::AdminTokenRow;
 use obleth_schema::changes::Change;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ const PREFIX: &str = "adm_";
 const MOST: usize = 1000;
 
 /// What a token may do: each role may also do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Read.
@@ -64,27 +66,37 @@ pub struct AdminToken {
 pub(super) type Tokens = HashMap<KeyDigest, Arc<AdminToken>>;
 
 /// A token as the API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AdminToken")]
 pub struct TokenView {
+    #[schemars(with = "Id")]
     id: String,
     version: i64,
+    #[schemars(with = "Name")]
     name: String,
+    #[schemars(with = "Role")]
     role: String,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Time")]
     updated_at: String,
 }
 
 /// A new token, with the secret that is shown once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AdminTokenWithSecret")]
 pub struct TokenWithSecret {
     #[serde(flatten)]
     token: TokenView,
+    #[schemars(with = "Secret")]
     secret: Shown,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenSpec {
+#[schemars(rename = "AdminTokenSpec")]
+pub struct TokenSpec {
+    #[schemars(with = "Name")]
     name: String,
     role: Role,
 }

@@ -106,19 +106,26 @@ fn turned_away(gateway: &Gateway, request: &ServiceRequest, fault: Fault) -> act
     answer
 }
 
-/// Lets a caller with at least this role through.
+/// Lets a caller with at least this role and a query without fault through.
 pub async fn permit<B: MessageBody + 'static>(
     least: Role,
+    check: fn(&HttpRequest) -> Result<(), Fault>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let role = request.extensions().get::<Visitor>().map(|Visitor(token)| token.role);
-    if role.is_some_and(|role| role >= least) {
-        return Ok(next.call(request).await?.map_into_left_body());
+    let allowed = if role(request.request()).is_some_and(|role| role >= least) {
+        check(request.request())
+    } else {
+        let text = format!("this takes a token of the role {}", least.as_str());
+        Err(Fault::new(Code::RoleForbidden, text))
+    };
+    match allowed {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(fault) => {
+            let answer = refuse(request.request(), &fault);
+            Ok(request.into_response(answer).map_into_right_body())
+        }
     }
-    let text = format!("this takes a token of the role {}", least.as_str());
-    let answer = refuse(request.request(), &Fault::new(Code::RoleForbidden, text));
-    Ok(request.into_response(answer).map_into_right_body())
 }
 
 /// The role of the one who calls.

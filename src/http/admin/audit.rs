@@ -8,18 +8,29 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::accounting::usage::Zone;
 use obleth_actors::admin::Window;
+use obleth_actors::shapes::{Cursor, Limit, Since};
 use obleth_schema::audit::AuditFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AuditQuery {
+pub(super) struct AuditQuery {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
+    /// The id or the name of a token, or `root`.
     actor: Option<String>,
+    /// Of what was changed: `model`, `tenant`, ...
     kind: Option<String>,
     object_id: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
 }
 

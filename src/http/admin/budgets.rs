@@ -1,6 +1,6 @@
 //! `GET /tenants/{id}/budget`, `GET /keys/{id}/budget`: limits as they stand now, on this replica.
 
-use super::{fault_of, ok, query, refuse};
+use super::{fault_of, ok, refuse};
 use crate::app::Gateway;
 use crate::error::{Code, Fault};
 use crate::http::budgets::AccountView;
@@ -9,15 +9,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::AdminError;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::token_budget::{Limits, Owner};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 use uuid::Uuid;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Serialize)]
-struct View {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BudgetStanding")]
+pub(super) struct View {
     tenant_id: Uuid,
     /// Only of a key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,9 +25,6 @@ struct View {
 }
 
 pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    if let Err(fault) = query::<Nothing>(&request) {
-        return refuse(&request, &fault);
-    }
     let registry = gateway.registry.load();
     let id = id.parse::<TenantId>().ok();
     let Some(tenant) = id.and_then(|id| registry.tenant(id)) else {
@@ -39,9 +34,6 @@ pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, id: Path<St
 }
 
 pub async fn of_key(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    if let Err(fault) = query::<Nothing>(&request) {
-        return refuse(&request, &fault);
-    }
     let registry = gateway.registry.load();
     let id = id.parse::<KeyId>().ok();
     let Some(key) = id.and_then(|id| registry.key(id)) else {

@@ -8,16 +8,21 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::Write;
 use obleth_actors::cache::ModelCounts;
+use obleth_actors::shapes::{Id, Money};
 use obleth_core::ids::TenantId;
 use obleth_core::registry::Registry;
 use obleth_core::response_cache::Purge;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct What {
+pub(super) struct What {
+    /// The answers of this tenant alone.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
+    /// The answers of this model alone.
     model: Option<String>,
 }
 
@@ -45,8 +50,9 @@ pub async fn purge(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse
 }
 
 /// `GET /cache/stats`. Counts are since the start of this process.
-#[derive(Serialize)]
-struct Stats {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CacheStats")]
+pub(super) struct Stats {
     enabled: bool,
     max_bytes: u64,
     max_entry_bytes: usize,
@@ -59,7 +65,8 @@ struct Stats {
     models: Vec<ModelStats>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModelCacheStats")]
 struct ModelStats {
     model: Arc<str>,
     bytes: u64,
@@ -68,13 +75,15 @@ struct ModelStats {
     counts: Counts,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
+#[schemars(rename = "CacheCounts")]
 struct Counts {
     hits: u64,
     misses: u64,
     coalesced: u64,
     bypassed: u64,
     tokens_saved: u64,
+    #[schemars(with = "Money")]
     saved_usd: String,
 }
 
@@ -91,16 +100,9 @@ impl Counts {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
 /// `GET /cache/stats`.
 pub async fn stats(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    match query::<Nothing>(&request) {
-        Ok(_) => ok(&request, &view(&gateway)),
-        Err(fault) => refuse(&request, &fault),
-    }
+    ok(&request, &view(&gateway))
 }
 
 fn view(gateway: &Gateway) -> Stats {

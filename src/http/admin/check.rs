@@ -16,6 +16,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use obleth_core::registry::Model;
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -29,15 +30,26 @@ const ANSWER_MAX: usize = 1 << 20;
 /// Longest name of a model that is told.
 const NAME_MAX: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct CheckQuery {
+    /// The kind of the call; a chat and then an embedding if it is absent.
+    #[schemars(with = "Option<CheckRoute>")]
     route: Option<String>,
 }
 
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum CheckRoute {
+    Chat,
+    Completions,
+    Embeddings,
+}
+
 /// What the call gave.
-#[derive(Serialize)]
-struct Checked {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Checked {
     model: Arc<str>,
     upstream_model: Arc<str>,
     route: &'static str,
@@ -119,7 +131,7 @@ pub async fn check(
 
 /// The routes to try, in their order.
 fn routes(request: &HttpRequest) -> Result<&'static [Route], Fault> {
-    let asked: Query = query(request)?;
+    let asked: CheckQuery = query(request)?;
     Ok(match asked.route.as_deref() {
         None => &[Route::ChatCompletions, Route::Embeddings],
         Some("chat") => &[Route::ChatCompletions],

@@ -7,21 +7,22 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::{Import, Role, Trust, Write};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Largest document.
 pub const DOCUMENT_MAX: usize = 64 << 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ImportQuery {
+pub(super) struct ImportQuery {
+    /// Only say what would be done.
+    #[schemars(with = "Option<bool>")]
     dry_run: Option<String>,
+    /// Delete what a section of the document does not name.
+    #[schemars(with = "Option<bool>")]
     prune: Option<String>,
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoQuery {}
 
 /// `true` or `false`.
 pub(super) fn flag(name: &'static str, text: Option<&str>) -> Result<bool, Fault> {
@@ -48,10 +49,7 @@ fn how(request: &HttpRequest) -> Result<Import, Fault> {
 }
 
 pub async fn export(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    match query::<NoQuery>(&request) {
-        Ok(NoQuery {}) => write(&gateway, &request, Write::Export, StatusCode::OK).await,
-        Err(fault) => refuse(&request, &fault),
-    }
+    write(&gateway, &request, Write::Export, StatusCode::OK).await
 }
 
 pub async fn import(gateway: Data<Gateway>, request: HttpRequest, payload: Payload) -> HttpResponse {

@@ -9,14 +9,19 @@ use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, SecondsFormat};
 use obleth_actors::admin::Write;
+use obleth_actors::shapes::{Id, Limit};
 use obleth_core::ids::TenantId;
 use obleth_core::units::Decimal;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
 mod brownout;
 mod explain;
 mod live;
+
+pub(super) use explain::ExplainView;
+pub(super) use live::LiveView;
 
 /// Seconds with three decimals.
 fn seconds(span: Duration) -> Number<Decimal<3>> {
@@ -33,10 +38,14 @@ fn restarting() -> Fault {
     Fault::new(Code::Restarting, "the scheduler was restarted after a fault")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LiveQuery {
+pub(super) struct LiveQuery {
+    /// Tenants, groups and models that are shown, 100 each if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    /// This tenant alone.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
 }
 
@@ -63,29 +72,20 @@ pub async fn live(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse 
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
 /// `GET /fairshare/explain/{request_id}`.
 pub async fn explain(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let fairshare = &gateway.handles.fairshare;
-    let view = query::<Nothing>(&request).and_then(|_| {
-        let (found, position) = fairshare.explain(&id).map_err(explain::untold)?;
-        Ok(explain::view(&found, position, fairshare.now(), &gateway.registry.load()))
-    });
-    match view {
-        Ok(view) => ok(&request, &view),
+    match fairshare.explain(&id).map_err(explain::untold) {
+        Ok((found, position)) => {
+            ok(&request, &explain::view(&found, position, fairshare.now(), &gateway.registry.load()))
+        }
         Err(fault) => refuse(&request, &fault),
     }
 }
 
 /// `GET /capacity`.
 pub async fn capacity(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    match query::<Nothing>(&request) {
-        Ok(_) => shown(&request, gateway.handles.admin.capacity().await),
-        Err(fault) => refuse(&request, &fault),
-    }
+    shown(&request, gateway.handles.admin.capacity().await)
 }
 
 /// `PUT /capacity`.

@@ -4,27 +4,34 @@ use super::fairshare::rfc3339;
 use crate::app::Gateway;
 use obleth_actors::admin::{ModelView, Page};
 use obleth_actors::clock::unix_micros;
+use obleth_actors::shapes::{BreakerName, Time};
 use obleth_core::breaker::{State, View};
 use obleth_core::ids::ModelId;
 use obleth_core::moment::Moment;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A model with its health.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
 pub(super) struct WithHealth {
     #[serde(flatten)]
     model: ModelView,
     health: HealthView,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
 pub(super) struct HealthView {
+    #[schemars(with = "BreakerName")]
     state: &'static str,
     /// Null while it has always stood so.
+    #[schemars(with = "Option<Time>")]
     since: Option<String>,
     /// In a row.
     failures: u32,
     /// When the next probe is due; null unless it is open.
+    #[schemars(with = "Option<Time>")]
     retry_at: Option<String>,
 }
 

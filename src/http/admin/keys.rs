@@ -7,22 +7,42 @@ use crate::error::{Code, Fault};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use obleth_actors::admin::{Window, Write};
+use obleth_actors::admin::{KeySpec, Window, Write};
+use obleth_actors::shapes::{Cursor, Id, Limit};
 use obleth_schema::keys::KeyFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Characters of a secret that are kept; a search by more would show a secret to whoever reads the logs.
 const PREFIX_MAX: usize = 11;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct KeysQuery {
+pub(super) struct KeysQuery {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
+    /// What `key_prefix` begins with.
+    #[schemars(length(max = 11))]
     prefix: Option<String>,
+    /// Of this tenant, which must exist.
     tenant_id: Option<String>,
     name: Option<String>,
+    #[schemars(with = "Option<bool>")]
     disabled: Option<String>,
+}
+
+/// What a `PATCH` changes: a key may move, too.
+#[derive(JsonSchema)]
+#[schemars(rename = "KeySpec")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct KeyPatch {
+    #[schemars(flatten)]
+    spec: KeySpec,
+    /// The tenant that the key moves to.
+    tenant_id: Id,
 }
 
 impl KeysQuery {

@@ -7,11 +7,13 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::admin::{McpServerView, Page, Write};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A server with its health in this process.
-#[derive(Serialize)]
-struct WithHealth {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "McpServer")]
+pub(super) struct WithHealth {
     #[serde(flatten)]
     server: McpServerView,
     health: HealthView,

@@ -1,221 +1,192 @@
-//! The routing table of the management API: each route with the least role that may call it. The routes, their
-//! `allow` headers, the rule of access and the OpenAPI document all come from here, so there is no route
-//! without a rule.
+//! The routing table of the management API: each route with the least role that may call it, its query, what it takes,
+//! gives and refuses. The routes, their `allow` headers, the rule of access and the OpenAPI document all come from here,
+//! so there is no route without a rule and none that is not described.
 
-use super::access::permit;
+use super::audit::AuditQuery;
+use super::cache::What;
+use super::check::{CheckQuery, Checked};
+use super::config::ImportQuery;
+use super::fairshare::{ExplainView, LiveQuery, LiveView};
+use super::health::WithHealth;
+use super::keys::{KeyPatch, KeysQuery};
+use super::openapi::AnyObject;
+use super::place::{Entry, Place, table};
+use super::usage::{LogsQuery, SeriesQuery, StatementQuery, SummaryQuery};
+use super::{NoQuery, Paging, Version, version};
 use super::{
-    audit, budgets, cache, check, config, fairshare, groups, keys, mcp_servers, models, stats, tenants,
-    tokens, usage, version,
+    audit, budgets, cache, check, config, fairshare, groups, keys, mcp_servers, models, openapi, stats,
+    tenants, tokens, usage,
 };
-use actix_web::dev::ServiceRequest;
-use actix_web::guard::Post;
-use actix_web::middleware::{Next, from_fn};
-use actix_web::{HttpRequest, Resource, Route, web};
-use obleth_actors::admin::Role;
-use std::fmt;
-use std::future::ready;
+use crate::error::Code::{self, Conflict, NotFound, StaleVersion};
+use crate::stats::Report;
+use obleth_actors::accounting::usage::{LogView, SeriesView, StatementView, SummaryView};
+use obleth_actors::admin::{
+    AuditView, CapacitySpec, CapacityView, Export, GroupSpec, GroupView, KeySpec, KeyView, KeyWithSecret,
+    McpServerSpec, ModelSpec, Page, Plan, Rotate, Sections, TenantSpec, TenantView, TokenSpec, TokenView,
+    TokenWithSecret,
+};
 
-/// What is at one path.
-#[derive(Debug)]
-pub struct Place {
-    /// As actix matches it, behind `/api/v1`.
-    pub path: &'static str,
-    pub entries: &'static [Entry],
-}
-
-/// One route.
-pub struct Entry {
-    pub method: &'static str,
-    /// The least role that may call it.
-    pub role: Role,
-    /// What it does, in a few words.
-    pub about: &'static str,
-    route: fn() -> Route,
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {}", self.method, self.role.as_str())
-    }
-}
-
-/// `"/path" { method Role handler "about"; ... }`
-macro_rules! table {
-    ($($path:literal { $($method:ident $role:ident $handler:path, $about:literal;)+ })+) => {
-        /// All routes.
-        pub const TABLE: &[Place] = &[$(Place {
-            path: $path,
-            entries: &[$(Entry {
-                method: method!($method),
-                role: Role::$role,
-                about: $about,
-                route: || web::$method().to($handler),
-            }),+],
-        }),+];
-    };
-}
-
-macro_rules! method {
-    (get) => {
-        "GET"
-    };
-    (post) => {
-        "POST"
-    };
-    (patch) => {
-        "PATCH"
-    };
-    (put) => {
-        "PUT"
-    };
-    (delete) => {
-        "DELETE"
-    };
-}
+/// Of a route that changes what is there.
+const CHANGE: &[Code] = &[Conflict, StaleVersion];
 
 table! {
     "/models" {
-        get Viewer models::list, "All models, by name.";
-        post Operator models::create, "Registers a model.";
+        get(Paging) Viewer models::list, "All models, by name.", |it| it.gives::<Page<WithHealth>>(200);
+        post(NoQuery) Operator models::create, "Registers a model.",
+            |it| it.takes::<ModelSpec>().gives::<WithHealth>(201).refuses(&[Conflict]);
     }
     "/models/{name:.+}/check" {
-        post Operator check::check, "Makes one tiny call to a model's upstream.";
+        post(CheckQuery) Operator check::check, "Makes one tiny call to a model's upstream.",
+            |it| it.gives::<Checked>(200);
     }
     "/models/{name:.+}" {
-        get Viewer models::one, "One model.";
-        patch Operator models::patch, "Changes fields of a model.";
-        put Operator models::put, "Replaces a model, or registers it.";
-        delete Operator models::delete, "Deletes a model.";
+        get(NoQuery) Viewer models::one, "One model.", |it| it.gives::<WithHealth>(200);
+        patch(NoQuery) Operator models::patch, "Changes fields of a model.",
+            |it| it.patches::<ModelSpec>().gives::<WithHealth>(200).refuses(CHANGE);
+        put(NoQuery) Operator models::put, "Replaces a model, or registers it.",
+            |it| it.replaces::<ModelSpec>("model_name").gives::<WithHealth>(200).gives::<WithHealth>(201)
+                .refuses(CHANGE);
+        delete(NoQuery) Operator models::delete, "Deletes a model.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/tenants" {
-        get Viewer tenants::list, "All tenants, by name.";
-        post Operator tenants::create, "Makes a tenant.";
+        get(Paging) Viewer tenants::list, "All tenants, by name.", |it| it.gives::<Page<TenantView>>(200);
+        post(NoQuery) Operator tenants::create, "Makes a tenant.",
+            |it| it.takes::<TenantSpec>().gives::<TenantView>(201).refuses(&[Conflict]);
     }
     "/tenants/{id}/keys" {
-        get Viewer keys::of_tenant, "The keys of a tenant.";
-        post Operator keys::create, "Makes a key; its secret is shown this once.";
+        get(Paging) Viewer keys::of_tenant, "The keys of a tenant.", |it| it.gives::<Page<KeyView>>(200);
+        post(NoQuery) Operator keys::create, "Makes a key; its secret is shown this once.",
+            |it| it.takes::<KeySpec>().gives::<KeyWithSecret>(201).refuses(&[Conflict]);
     }
     "/tenants/{id}/budget" {
-        get Viewer budgets::of_tenant, "What a tenant has left of its limits, on this replica.";
+        get(NoQuery) Viewer budgets::of_tenant, "What a tenant has left of its limits, on this replica.",
+            |it| it.gives::<budgets::View>(200);
     }
     "/tenants/{id}" {
-        get Viewer tenants::one, "One tenant.";
-        patch Operator tenants::patch, "Changes fields of a tenant.";
-        delete Operator tenants::delete, "Deletes a tenant and its keys.";
+        get(NoQuery) Viewer tenants::one, "One tenant.", |it| it.gives::<TenantView>(200);
+        patch(NoQuery) Operator tenants::patch, "Changes fields of a tenant.",
+            |it| it.patches::<TenantSpec>().gives::<TenantView>(200).refuses(CHANGE);
+        delete(NoQuery) Operator tenants::delete, "Deletes a tenant and its keys.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/keys" {
-        get Viewer keys::list, "All keys.";
+        get(KeysQuery) Viewer keys::list, "All keys.",
+            |it| it.gives::<Page<KeyView>>(200).refuses(&[NotFound]);
     }
     "/keys/{id}/rotate" {
-        post Operator keys::rotate, "Gives a key a new secret; the old one works for the overlap.";
+        post(NoQuery) Operator keys::rotate, "Gives a key a new secret; the old one works for the overlap.",
+            |it| it.may_take::<Rotate>().gives::<KeyWithSecret>(200).refuses(CHANGE);
     }
     "/keys/{id}/budget" {
-        get Viewer budgets::of_key, "What a key has left of its limits, on this replica.";
+        get(NoQuery) Viewer budgets::of_key, "What a key has left of its limits, on this replica.",
+            |it| it.gives::<budgets::View>(200);
     }
     "/keys/{id}" {
-        get Viewer keys::one, "One key.";
-        patch Operator keys::patch, "Changes fields of a key.";
-        delete Operator keys::delete, "Deletes a key.";
+        get(NoQuery) Viewer keys::one, "One key.", |it| it.gives::<KeyView>(200);
+        patch(NoQuery) Operator keys::patch, "Changes fields of a key.",
+            |it| it.patches::<KeyPatch>().gives::<KeyView>(200).refuses(CHANGE);
+        delete(NoQuery) Operator keys::delete, "Deletes a key.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/groups" {
-        get Viewer groups::list, "All groups, by name.";
-        post Operator groups::create, "Makes a group.";
+        get(Paging) Viewer groups::list, "All groups, by name.", |it| it.gives::<Page<GroupView>>(200);
+        post(NoQuery) Operator groups::create, "Makes a group.",
+            |it| it.takes::<GroupSpec>().gives::<GroupView>(201).refuses(&[Conflict]);
     }
     "/groups/{name:.+}" {
-        get Viewer groups::one, "One group.";
-        patch Operator groups::patch, "Changes fields of a group.";
-        delete Operator groups::delete, "Deletes a group that has no tenants.";
+        get(NoQuery) Viewer groups::one, "One group.", |it| it.gives::<GroupView>(200);
+        patch(NoQuery) Operator groups::patch, "Changes fields of a group.",
+            |it| it.patches::<GroupSpec>().gives::<GroupView>(200).refuses(CHANGE);
+        delete(NoQuery) Operator groups::delete, "Deletes a group that has no tenants.",
+            |it| it.gives_nothing().refuses(CHANGE);
     }
     "/mcp-servers" {
-        get Viewer mcp_servers::list, "All MCP servers, by name.";
-        post Operator mcp_servers::create, "Registers an MCP server.";
+        get(Paging) Viewer mcp_servers::list, "All MCP servers, by name.",
+            |it| it.gives::<Page<mcp_servers::WithHealth>>(200);
+        post(NoQuery) Operator mcp_servers::create, "Registers an MCP server.",
+            |it| it.takes::<McpServerSpec>().gives::<mcp_servers::WithHealth>(201).refuses(&[Conflict]);
     }
     "/mcp-servers/{name}" {
-        get Viewer mcp_servers::one, "One MCP server.";
-        patch Operator mcp_servers::patch, "Changes fields of an MCP server.";
-        delete Operator mcp_servers::delete, "Deletes an MCP server.";
+        get(NoQuery) Viewer mcp_servers::one, "One MCP server.", |it| it.gives::<mcp_servers::WithHealth>(200);
+        patch(NoQuery) Operator mcp_servers::patch, "Changes fields of an MCP server.",
+            |it| it.patches::<McpServerSpec>().gives::<mcp_servers::WithHealth>(200).refuses(CHANGE);
+        delete(NoQuery) Operator mcp_servers::delete, "Deletes an MCP server.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/fairshare/live" {
-        get Viewer fairshare::live, "Who runs, waits, and is entitled to what.";
+        get(LiveQuery) Viewer fairshare::live, "Who runs, waits, and is entitled to what.",
+            |it| it.gives::<LiveView>(200);
     }
     "/fairshare/explain/{request_id:.+}" {
-        get Viewer fairshare::explain, "Why one request waits or waited.";
+        get(NoQuery) Viewer fairshare::explain, "Why one request waits or waited.",
+            |it| it.gives::<ExplainView>(200);
     }
     "/cache" {
-        delete Operator cache::purge, "Forgets kept answers.";
+        delete(What) Operator cache::purge, "Forgets kept answers.",
+            |it| it.gives_nothing().refuses(&[NotFound]);
     }
     "/cache/stats" {
-        get Viewer cache::stats, "What the response cache has done.";
+        get(NoQuery) Viewer cache::stats, "What the response cache has done.",
+            |it| it.gives::<cache::Stats>(200);
     }
     "/capacity" {
-        get Viewer fairshare::capacity, "How many requests run at once.";
-        put Operator fairshare::set_capacity, "Sets how many requests run at once.";
+        get(NoQuery) Viewer fairshare::capacity, "How many requests run at once.",
+            |it| it.gives::<CapacityView>(200);
+        put(NoQuery) Operator fairshare::set_capacity, "Sets how many requests run at once.",
+            |it| it.takes::<CapacitySpec>().gives::<CapacityView>(200).refuses(&[StaleVersion]);
     }
     "/usage/summary" {
-        get Viewer usage::summary, "Sums of the ledger.";
+        get(SummaryQuery) Viewer usage::summary, "Sums of the ledger.", |it| it.gives::<SummaryView>(200);
     }
     "/usage/series" {
-        get Viewer usage::series, "Sums of the ledger over time.";
+        get(SeriesQuery) Viewer usage::series, "Sums of the ledger over time.",
+            |it| it.gives::<SeriesView>(200);
     }
     "/usage/statement" {
-        get Viewer usage::statement, "The bill of a tenant.";
+        get(StatementQuery) Viewer usage::statement, "The bill of a tenant.",
+            |it| it.gives::<StatementView>(200);
     }
     "/usage/export.csv" {
-        get Viewer usage::export, "Rows of the ledger as CSV, newest first.";
+        get(LogsQuery) Viewer usage::export, "Rows of the ledger as CSV, newest first.",
+            |it| it.without(&["limit", "cursor"]).gives_text("text/csv", 200);
     }
     "/usage/logs" {
-        get Viewer usage::logs, "Rows of the ledger, newest first.";
+        get(LogsQuery) Viewer usage::logs, "Rows of the ledger, newest first.",
+            |it| it.gives::<Page<LogView>>(200);
     }
     "/usage/logs/{request_id:.+}" {
-        get Viewer usage::log, "The ledger's row of one request.";
+        get(NoQuery) Viewer usage::log, "The ledger's row of one request.", |it| it.gives::<LogView>(200);
     }
     "/stats" {
-        get Viewer stats::stats, "How long requests took lately.";
+        get(NoQuery) Viewer stats::stats, "How long requests took lately.", |it| it.gives::<Report>(200);
     }
     "/admin-tokens" {
-        get Admin tokens::list, "The tokens of the management API.";
-        post Admin tokens::create, "Makes a token; its secret is shown this once.";
+        get(Paging) Admin tokens::list, "The tokens of the management API.",
+            |it| it.gives::<Page<TokenView>>(200);
+        post(NoQuery) Admin tokens::create, "Makes a token; its secret is shown this once.",
+            |it| it.takes::<TokenSpec>().gives::<TokenWithSecret>(201).refuses(&[Conflict]);
     }
     "/admin-tokens/{id}" {
-        delete Admin tokens::delete, "Deletes a token.";
+        delete(NoQuery) Admin tokens::delete, "Deletes a token.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/audit" {
-        get Viewer audit::list, "Who changed what, newest first.";
+        get(AuditQuery) Viewer audit::list, "Who changed what, newest first.",
+            |it| it.gives::<Page<AuditView>>(200);
     }
     "/config/export" {
-        get Viewer config::export, "The registry as one document, without secrets.";
+        get(NoQuery) Viewer config::export, "The registry as one document, without secrets.",
+            |it| it.gives::<Export>(200);
     }
     "/config/import" {
-        post Operator config::import, "Makes the registry what the document says, or says what that takes.";
+        post(ImportQuery) Operator config::import, "Makes the registry what a document says, or tells what that takes.",
+            |it| it.takes::<Sections>().gives::<Plan>(200).refuses(CHANGE);
+    }
+    "/openapi.json" {
+        get(NoQuery) Viewer openapi::document, "This description.", |it| it.gives::<AnyObject>(200);
     }
     "/version" {
-        get Viewer version, "The version of obleth.";
-    }
-}
-
-impl Place {
-    /// The methods, as `allow` lists them.
-    pub fn allowed(&self) -> String {
-        let methods: Vec<_> = self.entries.iter().map(|entry| entry.method).collect();
-        methods.join(", ")
-    }
-
-    /// The place as actix serves it.
-    pub(super) fn resource(&self) -> Resource {
-        let allowed = self.allowed();
-        let resource = web::resource(self.path);
-        // A model's name may end in `/check`: only a POST is meant there.
-        let resource = if self.path.ends_with("/check") { resource.guard(Post()) } else { resource };
-        let resource = self.entries.iter().fold(resource, |resource, entry| resource.route(entry.guarded()));
-        let refuse = move |request: HttpRequest| ready(super::method_not_allowed(&request, &allowed));
-        resource.default_service(web::to(refuse))
-    }
-}
-
-impl Entry {
-    fn guarded(&self) -> Route {
-        let role = self.role;
-        (self.route)()
-            .wrap(from_fn(move |request: ServiceRequest, next: Next<_>| permit(role, request, next)))
+        get(NoQuery) Viewer version, "The version of obleth.", |it| it.gives::<Version>(200);
     }
 }

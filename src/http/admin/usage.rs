@@ -11,34 +11,49 @@ use obleth_actors::accounting::usage::{
 use obleth_actors::admin::fields::FieldError;
 use obleth_actors::admin::{AdminError, Window};
 use obleth_actors::clock::unix_micros;
+use obleth_actors::shapes::{Cursor, Limit, Since, TimeZone};
 use obleth_schema::ledger::LedgerFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod export;
+mod words;
 
 pub use export::export;
+use words::{Admission, BucketName, CacheState, DimensionName, Grouping, UsageSource};
 
-/// Words of contract §4.
-const ADMISSIONS: [&str; 5] = ["fast", "queued", "brownout", "rejected", "none"];
-const CACHE_STATES: [&str; 5] = ["hit", "miss", "coalesced", "bypass", "off"];
-const SOURCES: [&str; 4] = ["upstream", "counted", "estimated", "none"];
-
-#[derive(Deserialize)]
+/// Filters of rows.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LogsQuery {
+pub(super) struct LogsQuery {
+    /// Rows of the page, 100 if it is absent.
+    #[schemars(with = "Option<Limit>")]
     limit: Option<String>,
+    #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
+    /// Of this tenant.
     tenant_id: Option<String>,
+    /// Of this key.
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// A status, or a class of them such as `4xx`.
+    #[schemars(regex(pattern = "^([1-5]xx|[0-9]{1,3})$"))]
     status: Option<String>,
     error_code: Option<String>,
     route: Option<String>,
     session_id: Option<String>,
+    #[schemars(with = "Option<Admission>")]
     admission: Option<String>,
+    #[schemars(with = "Option<CacheState>")]
     cache: Option<String>,
+    #[schemars(with = "Option<UsageSource>")]
     usage_source: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
 }
 
@@ -58,9 +73,9 @@ impl LogsQuery {
             error_code: self.error_code,
             route: self.route,
             session_id: self.session_id,
-            admission: word("admission", self.admission, &ADMISSIONS)?,
-            cache: word("cache", self.cache, &CACHE_STATES)?,
-            usage_source: word("usage_source", self.usage_source, &SOURCES)?,
+            admission: word("admission", self.admission, Admission::WORDS)?,
+            cache: word("cache", self.cache, CacheState::WORDS)?,
+            usage_source: word("usage_source", self.usage_source, UsageSource::WORDS)?,
             since: moment("since", self.since.as_deref(), Zone::UTC)?,
             until: moment("until", self.until.as_deref(), Zone::UTC)?,
         })
@@ -95,16 +110,28 @@ fn fault(error: FieldError) -> Fault {
     fault_of(&AdminError::from(error))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SummaryQuery {
+pub(super) struct SummaryQuery {
+    /// `tenant` if it is absent.
+    #[schemars(with = "Option<Grouping>")]
     group_by: Option<String>,
+    /// Of this tenant.
     tenant_id: Option<String>,
+    /// Of this key.
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
+    /// Groups that are shown, 1000 if it is absent.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
 }
 
@@ -123,16 +150,27 @@ impl SummaryQuery {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SeriesQuery {
+pub(super) struct SeriesQuery {
+    /// `day` if it is absent.
+    #[schemars(with = "Option<BucketName>")]
     bucket: Option<String>,
+    #[schemars(with = "Option<DimensionName>")]
     group_by: Option<String>,
+    /// Of this tenant.
     tenant_id: Option<String>,
+    /// Of this key.
     key_id: Option<String>,
+    /// Of this model, by its name.
     model: Option<String>,
+    /// From then on.
+    #[schemars(with = "Option<Since>")]
     since: Option<String>,
+    /// Before then.
+    #[schemars(with = "Option<Since>")]
     until: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
 }
 
@@ -152,11 +190,16 @@ impl SeriesQuery {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StatementQuery {
+pub(super) struct StatementQuery {
+    /// Its id.
+    #[schemars(with = "String")]
     tenant: Option<String>,
+    /// Such as 2026-11.
+    #[schemars(with = "String", regex(pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$"))]
     month: Option<String>,
+    #[schemars(with = "Option<TimeZone>")]
     time_zone: Option<String>,
 }
 

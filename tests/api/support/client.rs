@@ -1,5 +1,6 @@
 //! Typed calls over real HTTP.
 
+use super::described;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use awc::{Client, ClientRequest, Connector};
@@ -44,11 +45,14 @@ impl Caller {
         }
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer, which must be as it is described.
     pub async fn send(request: ClientRequest, body: impl Into<Bytes>) -> Answer {
+        let (method, path) = (request.get_method().to_string(), request.get_uri().path().to_owned());
         let mut response = request.send_body(body.into()).await.expect("an answer");
         let body = response.body().limit(256 << 20).await.expect("a whole body");
-        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+        let answer = Answer { status: response.status().as_u16(), headers: response.headers().clone(), body };
+        described::check(&method, &path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -91,3 +91,8 @@ fn a_brownout_policy_is_known_as_long_as_a_tenant_has_it() {
     registry.remove_tenant(TenantId(Uuid::from_u128(3)));
     assert_eq!(known(&registry), BTreeSet::new());
 }
+
+#[test]
+fn a_key_takes_what_the_benchmark_of_many_keys_calls_its_record() {
+    assert!(size_of::<Key>() <= 240, "{} bytes: tell scripts/bench-keys.sh", size_of::<Key>());
+}

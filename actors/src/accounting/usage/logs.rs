@@ -3,20 +3,27 @@
 use super::csv;
 use crate::accounting::Accounting;
 use crate::admin::{AdminError, Page, Window, fields::FieldError};
+use crate::shapes::{Id, Money, RequestId, Time};
 use chrono::{DateTime, SecondsFormat};
 use obleth_core::units::Usd;
 use obleth_schema::ledger::{self, LedgerFilter, LedgerRecord};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Rows of one piece of an export.
 const PIECE: u32 = 1000;
 
 /// A row of the ledger as the API answers it (contract §4).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LedgerRow")]
 pub struct LogView {
+    #[schemars(with = "RequestId")]
     request_id: String,
+    #[schemars(with = "Time")]
     ts: String,
+    #[schemars(with = "Id")]
     tenant_id: String,
+    #[schemars(with = "Id")]
     key_id: String,
     model: String,
     upstream_model: String,
@@ -32,6 +39,7 @@ pub struct LogView {
     output_tokens: i64,
     reasoning_tokens: i64,
     usage_source: String,
+    #[schemars(with = "Money")]
     cost_usd: String,
     queue_ms: i64,
     ttft_ms: Option<i64>,

@@ -4,7 +4,9 @@ use super::zone::{DAY, HOUR};
 use super::{Of, SumsView, Zone, dimension};
 use crate::accounting::Accounting;
 use crate::admin::{AdminError, fields::FieldError};
+use crate::shapes::Time;
 use obleth_schema::ledger::{Dimension, Line, Span, Steps, Totals};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -109,9 +111,11 @@ impl SeriesAsk {
 }
 
 /// One line of a series.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SeriesPoint")]
 pub struct Point {
     /// When the bucket begins, as it is written in the time zone.
+    #[schemars(with = "Time")]
     start: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
@@ -120,11 +124,14 @@ pub struct Point {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Series")]
 pub struct SeriesView {
     bucket: &'static str,
     time_zone: &'static str,
+    #[schemars(with = "Time")]
     since: String,
+    #[schemars(with = "Time")]
     until: String,
     data: Vec<Point>,
 }

@@ -4,7 +4,9 @@ use super::zone::month;
 use super::{Of, Zone, usd};
 use crate::accounting::Accounting;
 use crate::admin::{AdminError, fields::FieldError};
+use crate::shapes::{Money, Time};
 use obleth_schema::ledger::{Dimension, Line, Span, Steps, Totals};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -38,14 +40,16 @@ impl StatementAsk {
 }
 
 /// Tokens of one kind and what they cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TokensAndCost")]
 struct Kind {
     tokens: i64,
+    #[schemars(with = "Money")]
     cost_usd: String,
 }
 
 /// A cost by kinds of tokens.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Kinds {
     /// Prompt tokens that were not cached.
     input: Kind,
@@ -53,6 +57,7 @@ struct Kinds {
     /// Reasoning included.
     output: Kind,
     /// What requests of versions that did not tell costs by kind have cost.
+    #[schemars(with = "Money")]
     other_cost_usd: String,
 }
 
@@ -70,7 +75,8 @@ impl From<&Totals> for Kinds {
 }
 
 /// What all lines have.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StatementSums")]
 struct Sums {
     requests: i64,
     unpriced: i64,
@@ -78,6 +84,7 @@ struct Sums {
     saved_tokens: i64,
     #[serde(flatten)]
     kinds: Kinds,
+    #[schemars(with = "Money")]
     cost_usd: String,
 }
 
@@ -95,7 +102,7 @@ impl From<&Totals> for Sums {
 }
 
 /// One model, used with one key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct StatementLine {
     model: String,
     key_id: String,
@@ -104,7 +111,8 @@ struct StatementLine {
 }
 
 /// The sub-total of a model or a key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StatementSubTotal")]
 struct SubTotal {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
@@ -115,12 +123,15 @@ struct SubTotal {
 }
 
 /// The bill.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Statement")]
 pub struct StatementView {
     tenant: String,
     month: String,
     time_zone: &'static str,
+    #[schemars(with = "Time")]
     since: String,
+    #[schemars(with = "Time")]
     until: String,
     /// The month is over. Requests that arrived in it may still be running.
     closed: bool,

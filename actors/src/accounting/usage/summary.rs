@@ -4,7 +4,9 @@ use super::zone::date_of;
 use super::{Of, SumsView, Zone, dimension, usd};
 use crate::accounting::Accounting;
 use crate::admin::{AdminError, fields::FieldError};
+use crate::shapes::Money;
 use obleth_schema::ledger::{Dimension, Line, Steps, Totals};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Groups shown without a `limit`, and the most of them.
@@ -62,7 +64,7 @@ impl SummaryAsk {
 }
 
 /// One line of a summary.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SummaryLine {
     /// The tenant's id, the key's id, the model's name, the day or the hour, as `group_by` says.
     group: String,
@@ -71,13 +73,15 @@ pub struct SummaryLine {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Summary")]
 pub struct SummaryView {
     data: Vec<SummaryLine>,
     /// How many there are, shown or not.
     groups_total: usize,
     total_requests: i64,
     total_unpriced: i64,
+    #[schemars(with = "Money")]
     total_cost_usd: String,
 }
 

@@ -1,6 +1,6 @@
 //! A configuration document, read and checked as far as that goes without the database.
 
-use super::super::document::{Patch, read};
+use super::super::document::{Patch, read, value};
 use super::super::fields::{FieldError, check_name};
 use super::super::groups::GroupSpec;
 use super::super::keys::KeySpec;
@@ -8,9 +8,11 @@ use super::super::mcp_servers::McpServerSpec;
 use super::super::models::ModelSpec;
 use super::super::tenants::TenantSpec;
 use super::secrets::{Trust, resolve};
+use super::shape::{Entry, KeyEntry, McpServerEntry, ModelEntry};
 use chrono::{DateTime, Utc};
 use obleth_core::net::Outbound;
 use obleth_core::registry::KeyDigest;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -45,18 +47,25 @@ pub(super) struct Wanted {
     pub mcp_servers: Option<Vec<Item<McpServerSpec>>>,
 }
 
-#[derive(Deserialize)]
+/// A document as it is written. A section that is absent is untouched.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Sections {
+#[schemars(rename = "Document")]
+pub struct Sections {
     #[serde(default)]
+    #[schemars(with = "Option<Vec<Entry<GroupSpec>>>")]
     groups: Option<Vec<Patch>>,
     #[serde(default)]
+    #[schemars(with = "Option<Vec<ModelEntry>>")]
     models: Option<Vec<Patch>>,
     #[serde(default)]
+    #[schemars(with = "Option<Vec<Entry<TenantSpec>>>")]
     tenants: Option<Vec<Patch>>,
     #[serde(default)]
+    #[schemars(with = "Option<Vec<Entry<KeyEntry>>>")]
     keys: Option<Vec<Patch>>,
     #[serde(default)]
+    #[schemars(with = "Option<Vec<McpServerEntry>>")]
     mcp_servers: Option<Vec<Patch>>,
 }
 
@@ -217,7 +226,7 @@ impl Patch {
         let Some(raw) = self.remove(field) else {
             return Ok(None);
         };
-        read(raw.get().as_bytes()).map_err(|error| FieldError::new(field, error.message))
+        value(raw.get().as_bytes()).map_err(|error| FieldError::new(field, error.message))
     }
 
     fn id(&mut self) -> Result<Option<Uuid>, FieldError> {

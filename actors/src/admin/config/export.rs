@@ -9,11 +9,13 @@ use super::super::tenants::{self, TenantSpec};
 use super::super::{AdminError, rfc3339};
 use super::Stored;
 use crate::clock::unix_micros;
+use crate::shapes::{Id, Name, Time};
 use obleth_schema::keys::KeyRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The whole registry.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Export {
     groups: Vec<Exported<GroupSpec>>,
     models: Vec<Exported<ModelSpec>>,
@@ -22,21 +24,26 @@ pub struct Export {
     mcp_servers: Vec<Exported<McpServerSpec>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Exported{S}")]
 struct Exported<S> {
+    #[schemars(with = "Id")]
     id: String,
     #[serde(flatten)]
     spec: S,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DocumentKey")]
 struct KeyDocument {
+    #[schemars(with = "Name")]
     tenant: String,
     key_hash: String,
     key_prefix: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_key_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
     previous_until: Option<String>,
     #[serde(flatten)]
     spec: KeySpec,

@@ -1,58 +1,75 @@
 //! A key: its document, its row, and what the data plane sees of it.
 
 use crate::admin::config::KeyItem;
+use crate::admin::document::objects;
 use crate::admin::fields::{FieldError, check_name};
 use crate::admin::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set, tool_globs};
 use crate::admin::{AdminError, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
+use crate::shapes::{Id, Name, Time};
 use chrono::{DateTime, Utc};
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::registry::{Key, KeyDigest, LastUse};
 use obleth_schema::keys::KeyRow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The fields of a key (contract §3).
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeySpec {
+    #[schemars(with = "Name")]
     pub name: String,
     #[serde(default)]
     pub disabled: bool,
     #[serde(default)]
     pub expires_at: Option<DateTime<Utc>>,
     #[serde(default)]
+    #[schemars(with = "Option<BTreeSet<Name>>", length(max = 1024))]
     pub allowed_models: Option<Vec<String>>,
     #[serde(default)]
+    #[schemars(with = "Option<BTreeSet<Name>>", length(max = 1024))]
     pub allowed_tools: Option<Vec<String>>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub tokens_per_minute: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub requests_per_minute: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: Option<i64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
+    #[schemars(length(max = 16))]
     pub budgets: Vec<BudgetSpec>,
 }
 
 /// A key as the management API answers it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
 pub struct KeyView {
     #[serde(flatten)]
     key: KeyDocument,
+    #[schemars(with = "Option<Time>")]
     last_used_at: Option<String>,
 }
 
 /// A key as the audit tells of it: its use is no change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::admin) struct KeyDocument {
+    #[schemars(with = "Id")]
     id: String,
     version: i64,
+    #[schemars(with = "Id")]
     tenant_id: String,
     key_prefix: String,
     #[serde(flatten)]
     spec: KeySpec,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Time")]
     updated_at: String,
 }
 

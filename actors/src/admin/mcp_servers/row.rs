@@ -1,7 +1,7 @@
 //! The document of an MCP server, its rules, and its row.
 
 use crate::admin::fields::{FieldError, WriteOnly, check_range};
-use crate::admin::models::{check_header_value, never, yes};
+use crate::admin::models::{HeaderValue, check_header_value, never, yes};
 use crate::admin::seal::{SealError, Sealer};
 use crate::admin::{AdminError, Context, check_literal};
 use crate::clock::unix_micros;
@@ -10,25 +10,36 @@ use obleth_core::mcp::names::{SERVER_MAX, is_server_name};
 use obleth_core::net::Outbound;
 use obleth_core::registry::McpServer;
 use obleth_schema::mcp_servers::McpServerRow;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The fields of an MCP server (contract §3).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpServerSpec {
+    /// Stands in paths and before `__` in the names of tools.
+    #[schemars(length(max = SERVER_MAX), regex(pattern = "^[0-9A-Za-z](_?[0-9A-Za-z.-])*$"))]
     pub name: String,
+    /// Of the server's endpoint.
+    #[schemars(url, length(max = 2048), regex(pattern = "^https?://"))]
     pub upstream_url: String,
+    /// The whole value of `Authorization`.
     #[serde(default, skip_serializing_if = "WriteOnly::is_keep", serialize_with = "never")]
+    #[schemars(with = "Option<HeaderValue>", extend("writeOnly" = true))]
     pub auth_header: WriteOnly<SecretString>,
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_secs: Option<i64>,
+    /// Of all callers together.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub requests_per_minute: Option<i64>,
     #[serde(default)]
+    #[schemars(length(max = 4096), regex(pattern = r"^[^\u0000]*$"))]
     pub description: Option<String>,
 }
 

@@ -3,25 +3,32 @@
 use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
 use crate::admin::fields::{check_name, check_names, check_range};
 use crate::admin::{check_literal, upstream_base};
+use crate::shapes::Name;
 use obleth_core::net::Outbound;
 use obleth_core::units::CostFactor;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Aliases, fallbacks and headers a model may have.
 const LIST_MAX: usize = 64;
 
 /// The fields of a model (contract §3).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
+    #[schemars(with = "Name")]
     pub model_name: String,
     #[serde(default)]
+    #[schemars(with = "Option<Name>")]
     pub upstream_model: Option<String>,
     #[serde(default)]
+    #[schemars(url, length(max = 2048), regex(pattern = "^https?://"))]
     pub api_base: Option<String>,
     #[serde(default, skip_serializing_if = "WriteOnly::is_keep", serialize_with = "never")]
+    #[schemars(with = "Option<HeaderValue>", extend("writeOnly" = true))]
     pub api_key: WriteOnly<SecretString>,
     #[serde(default)]
     pub input_cost_per_token: Option<PriceField>,
@@ -30,29 +37,38 @@ pub struct ModelSpec {
     #[serde(default)]
     pub output_cost_per_token: Option<PriceField>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub context_window: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_output_tokens: Option<i64>,
     #[serde(default = "weight_one")]
     pub admission_weight: FactorField,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: Option<i64>,
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]
+    #[schemars(with = "BTreeSet<Name>", length(max = 64))]
     pub aliases: Vec<String>,
     #[serde(default)]
     pub cache_enabled: bool,
     #[serde(default)]
+    #[schemars(range(min = 0, max = 31_536_000))]
     pub cache_ttl_secs: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 86_400))]
     pub request_timeout_secs: Option<i64>,
     #[serde(default)]
+    #[schemars(with = "BTreeSet<Name>", length(max = 64))]
     pub fallback_models: Vec<String>,
     /// Values are write-only: they are shown as null, and null keeps the stored value.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = LIST_MAX, "propertyNames" = {"pattern": HEADER_NAME}))]
     pub upstream_headers: BTreeMap<String, Option<HeaderValue>>,
     #[serde(default)]
+    #[schemars(length(max = 4096), regex(pattern = r"^[^\u0000]*$"))]
     pub description: Option<String>,
 }
 
@@ -64,6 +80,23 @@ pub struct HeaderValue(pub(super) SecretString);
 impl Serialize for HeaderValue {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_none()
+    }
+}
+
+impl JsonSchema for HeaderValue {
+    fn schema_name() -> Cow<'static, str> {
+        "HeaderValue".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_serialize() {
+            return json_schema!({"type": "null"});
+        }
+        json_schema!({"type": "string", "minLength": 1, "maxLength": 8192, "pattern": "^[ -~]*$"})
     }
 }
 
@@ -154,6 +187,9 @@ const FRAMING: [&str; 9] = [
     "upgrade",
     "x-request-id",
 ];
+
+/// The same as [`is_header_name`], as a pattern.
+const HEADER_NAME: &str = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]{1,128}$";
 
 /// RFC 9110 §5.6.2: a token.
 fn is_header_name(name: &str) -> bool {

@@ -3,18 +3,22 @@
 use super::seconds;
 use crate::http::number::Number;
 use obleth_actors::fairshare::Levels;
+use obleth_actors::shapes::StepName;
 use obleth_core::brownout::{Policy, Pool, Row, Step};
 use obleth_core::registry::{Registry, Tenant};
 use obleth_core::units::Decimal;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// A policy on a pool that it has been under pressure of.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveBrownout")]
 pub(super) struct RowView {
     /// Null: the slots that all models share.
     model: Option<Arc<str>>,
     level: u8,
+    #[schemars(with = "Vec<StepName>")]
     steps: Vec<Step>,
     /// `oldest_wait` or `drain`.
     reason: &'static str,
@@ -25,17 +29,21 @@ pub(super) struct RowView {
     policy: PolicyView,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BrownoutPolicy")]
 struct PolicyView {
     wait_ms: u128,
     max_tokens: u64,
+    #[schemars(with = "Vec<StepName>")]
     steps: Vec<Step>,
 }
 
 /// A tenant with a policy, where that has gone furthest.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveTenantBrownout")]
 pub(super) struct TenantView {
     level: u8,
+    #[schemars(with = "Vec<StepName>")]
     steps: Vec<Step>,
     reason: Option<&'static str>,
 }

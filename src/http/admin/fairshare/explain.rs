@@ -3,24 +3,30 @@
 use super::{Number, rfc3339};
 use crate::error::{Code, Fault};
 use obleth_actors::fairshare::story::{End, Found, Told, Untold};
+use obleth_actors::shapes::{Id, RequestId, Time};
 use obleth_core::fair_queue::{Bound, Position};
 use obleth_core::ids::TenantId;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Registry;
 use obleth_core::units::Portion;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// `GET /fairshare/explain/{request_id}`.
-#[derive(Serialize)]
-pub(super) struct ExplainView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
+pub(in crate::http::admin) struct ExplainView {
+    #[schemars(with = "RequestId")]
     request_id: Arc<str>,
     /// `waiting`, `running`, `finished`, `refused` or `left`.
     state: &'static str,
+    #[schemars(with = "Id")]
     tenant_id: TenantId,
     tenant: Option<Arc<str>>,
     group: Option<Arc<str>>,
     model: Option<Arc<str>>,
+    #[schemars(with = "Time")]
     arrived_at: String,
     waited_ms: u64,
     /// Where it stood when it came to the queue; null when it was seated at once.
@@ -32,7 +38,8 @@ pub(super) struct ExplainView {
     end: Option<EndView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Position")]
 struct PositionView {
     ahead_of_tenant: u32,
     others_waiting: u32,
@@ -42,19 +49,22 @@ struct PositionView {
     actual_share: Number<Portion>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Forecast")]
 struct ForecastView {
     input_tokens: u64,
     output_tokens: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Actual")]
 struct ActualView {
     input_tokens: u64,
     output_tokens: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "End")]
 struct EndView {
     status: u16,
     /// Of the gateway; null when there was none.

@@ -4,10 +4,12 @@ use super::brownout::{self, RowView};
 use super::{Number, seconds};
 use obleth_actors::admin::fields::FactorField;
 use obleth_actors::fairshare::Levels;
+use obleth_actors::shapes::{self, Id};
 use obleth_core::fair_queue::{GroupRow, ModelRow, Picture, TenantRow, Weights, tokens_a_weight};
 use obleth_core::ids::{GroupId, TenantId};
 use obleth_core::registry::Registry;
 use obleth_core::units::{Decimal, Portion};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,8 +28,9 @@ pub(super) struct Asked {
 }
 
 /// `GET /fairshare/live`.
-#[derive(Serialize)]
-pub(super) struct LiveView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Live")]
+pub(in crate::http::admin) struct LiveView {
     capacity: u32,
     in_flight: u32,
     queued: u32,
@@ -44,8 +47,10 @@ pub(super) struct LiveView {
     brownout: Vec<RowView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveTenant")]
 struct TenantView {
+    #[schemars(with = "Id")]
     tenant_id: TenantId,
     /// Null when it was deleted.
     name: Option<Arc<str>>,
@@ -56,27 +61,33 @@ struct TenantView {
     blocked: bool,
     oldest_wait_seconds: Option<Number<Decimal<3>>>,
     served_tokens: i128,
+    #[schemars(with = "shapes::Decimal")]
     share_score: String,
+    #[schemars(with = "shapes::Decimal")]
     virtual_time: String,
     lag_tokens: i128,
     entitled_share: Number<Portion>,
     actual_share: Number<Portion>,
+    #[schemars(with = "BTreeMap<String, f64>")]
     effective_weight: BTreeMap<Arc<str>, Number<Decimal<2>>>,
     brownout: Option<brownout::TenantView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveGroup")]
 struct GroupView {
     group: Option<Arc<str>>,
     weight: u32,
     in_flight: u32,
     queued: u32,
+    #[schemars(with = "shapes::Decimal")]
     virtual_time: String,
     entitled_share: Number<Portion>,
     actual_share: Number<Portion>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveModel")]
 struct ModelView {
     model: Option<Arc<str>>,
     in_flight: u32,
