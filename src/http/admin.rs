@@ -222,7 +222,7 @@ pub(super) async fn write(
         Ok(Written::TokenWithSecret(view)) => json(request, success, &view),
         Ok(Written::Exported(document)) => json(request, success, &document),
         Ok(Written::Imported(plan)) => json(request, success, &plan),
-        Ok(Written::McpServer(view)) => json(request, success, &view),
+        Ok(Written::McpServer(view)) => json(request, success, &mcp_servers::with_health(gateway, *view)),
         Ok(Written::Deleted) => HttpResponse::NoContent()
             .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
             .finish(),

@@ -19,7 +19,7 @@ pub(super) struct WithHealth {
     health: HealthView,
 }
 
-fn with_health(gateway: &Gateway, server: McpServerView) -> WithHealth {
+pub(super) fn with_health(gateway: &Gateway, server: McpServerView) -> WithHealth {
     let registry = gateway.registry.load();
     let view = registry.mcp_server(server.name()).and_then(|server| gateway.handles.mcp.view(server));
     WithHealth { health: health(view, gateway.clock.now()), server }
