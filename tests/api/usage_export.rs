@@ -39,13 +39,18 @@ fn many_rows_are_exported_once_each_under_one_header() {
             assert!(line.contains(",0.000000000014,"), "{line}");
         }
         assert!(text.contains(",\"a,\"\"b\"\"\","), "quotes are doubled");
-        let one = app.admin().get(&format!("/api/v1/usage/export.csv?tenant_id={OTHER}")).await.expect(200).text();
+        let one =
+            app.admin().get(&format!("/api/v1/usage/export.csv?tenant_id={OTHER}")).await.expect(200).text();
         assert_eq!(one.split_terminator("\r\n").count(), 2);
         let none = app.admin().get("/api/v1/usage/export.csv?status=5xx").await.expect(200).text();
         assert_eq!(none, format!("{}\r\n", lines[0]));
-        for (query, param) in
-            [("limit=1", "limit"), ("cursor=x", "cursor"), ("x=1", "x"), ("status=no", "status"), ("tenant_id=t2", "tenant_id")]
-        {
+        for (query, param) in [
+            ("limit=1", "limit"),
+            ("cursor=x", "cursor"),
+            ("x=1", "x"),
+            ("status=no", "status"),
+            ("tenant_id=t2", "tenant_id"),
+        ] {
             let answer = app.admin().get(&format!("/api/v1/usage/export.csv?{query}")).await.expect(400);
             assert_eq!(answer.json()["error"]["param"], param);
         }

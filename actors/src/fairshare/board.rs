@@ -181,7 +181,12 @@ fn levels(brownout: &Brownout) -> BTreeMap<(Pool, Policy), u8> {
 /// A policy has no name of its own: what it says tells it from others.
 fn name_of(policy: &Policy) -> String {
     let steps: Vec<_> = policy.steps().map(Step::as_str).collect();
-    format!("wait_ms={} max_tokens={} steps={}", policy.wait().as_millis(), policy.max_tokens(), steps.join(","))
+    format!(
+        "wait_ms={} max_tokens={} steps={}",
+        policy.wait().as_millis(),
+        policy.max_tokens(),
+        steps.join(",")
+    )
 }
 
 /// One line a move: moves are 5 s apart.

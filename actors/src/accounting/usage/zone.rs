@@ -1,7 +1,9 @@
 //! Time zones: where days begin, and what a zone is ahead of UTC.
 
 use crate::admin::fields::FieldError;
-use chrono::{DateTime, Datelike, Days, Duration, NaiveDate, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, Days, Duration, NaiveDate, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use obleth_schema::ledger::{Offset, Span, Steps};
 
