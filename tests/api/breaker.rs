@@ -486,13 +486,11 @@ fn a_check_finds_the_route_of_the_model_or_takes_the_one_it_is_told() {
             assert_eq!(refused.error_code(), "invalid_request");
         }
         app.admin().post("/api/v1/models/x/check", &json!({})).await.expect(404);
-        // A model of such a name is one all the same.
-        app.model("m/check").await;
-        assert_eq!(
-            app.admin().get("/api/v1/models/m/check").await.expect(200).json()["model_name"],
-            "m/check"
-        );
-        app.admin().delete("/api/v1/models/m/check").await.expect(204);
+        // No model can have a name that is the path of a check.
+        let refused = app.admin().post("/api/v1/models", &json!({"model_name": "m/check"})).await.expect(400);
+        assert_eq!(refused.error_code(), "invalid_request");
+        let other = app.admin().get("/api/v1/models/m/check").await.expect(405);
+        assert_eq!(other.header("allow"), Some("POST"));
         app.stop().await;
     });
 }

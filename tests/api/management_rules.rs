@@ -109,6 +109,31 @@ fn secrets_are_written_and_never_read() {
     });
 }
 
+/// A list is emptied with `[]`; `null` is for what may be absent, and never passes for "no change".
+#[test]
+fn null_empties_no_list_and_says_so() {
+    run(async {
+        let (app, admin) = start().await;
+        app.model_with(json!({"model_name": "m", "aliases": ["a"], "fallback_models": ["b"]})).await;
+        let budgets = json!([{"period": "day", "max_tokens": 9}]);
+        let id = app.tenant(json!({"name": "t", "budgets": budgets, "metadata": {"a": 1}})).await;
+        let tenant = format!("/api/v1/tenants/{id}");
+        for (path, field, empty) in [
+            ("/api/v1/models/m", "aliases", json!([])),
+            ("/api/v1/models/m", "fallback_models", json!([])),
+            (tenant.as_str(), "budgets", json!([])),
+            (tenant.as_str(), "metadata", json!({})),
+        ] {
+            let before = admin.get(path).await.expect(200).json();
+            names(&admin.patch(path, &json!({field: null})).await, field);
+            assert_eq!(admin.get(path).await.expect(200).json(), before);
+            let emptied = admin.patch(path, &json!({field: empty})).await.expect(200).json();
+            assert_eq!(emptied[field], empty);
+        }
+        app.stop().await;
+    });
+}
+
 #[test]
 fn access_methods_and_sizes_are_checked() {
     run(async {

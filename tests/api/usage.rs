@@ -95,12 +95,21 @@ fn logs_are_filtered_and_paged() {
             ("until=1", "until"),
             ("x=1", "x"),
             ("cursor=YWJj", "cursor"),
+            ("tenant_id=x", "tenant_id"),
+            ("key_id=7", "key_id"),
         ] {
             let answer = app.admin().get(&format!("/api/v1/usage/logs?{query}")).await.expect(400);
             assert_eq!(
                 (answer.error_code().as_str(), &answer.json()["error"]["param"]),
                 ("invalid_request", &json!(param))
             );
+        }
+        for path in ["summary", "series", "export.csv"] {
+            for param in ["tenant_id", "key_id"] {
+                let path = format!("/api/v1/usage/{path}?{param}=acme");
+                let answer = app.admin().get(&path).await.expect(400);
+                assert_eq!(answer.json()["error"]["param"], param, "{path}");
+            }
         }
         assert_eq!(app.admin().get("/api/v1/usage/logs/none").await.expect(404).error_code(), "not_found");
         app.stop().await;

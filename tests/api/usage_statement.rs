@@ -106,6 +106,7 @@ fn its_month_is_that_of_the_zone() {
             ("tenant=t", "month"),
             ("tenant=t&month=2026", "month"),
             ("tenant=t&month=2026-13", "month"),
+            ("tenant=t&month=9999-12", "month"),
             ("tenant=t&month=2026-02-01", "month"),
             ("tenant=t&month=2026-02&time_zone=x", "time_zone"),
             ("tenant=t&month=2026-02&since=2026-01-01", "since"),

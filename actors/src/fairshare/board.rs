@@ -6,7 +6,7 @@
 
 use crate::cell::{Cell, Heal};
 use arc_swap::ArcSwap;
-use obleth_core::brownout::{Brownout, InForce, Policy, Pool, Pressure, Row, Shed};
+use obleth_core::brownout::{Brownout, InForce, Policy, Pool, Pressure, Row, Shed, Step};
 use obleth_core::fair_queue::{Claim, Keep, Load};
 use obleth_core::ids::{ModelId, TenantId};
 use obleth_core::moment::Moment;
@@ -178,6 +178,17 @@ fn levels(brownout: &Brownout) -> BTreeMap<(Pool, Policy), u8> {
     brownout.rows().map(|row| ((row.pool, row.policy), row.level)).collect()
 }
 
+/// A policy has no name of its own: what it says tells it from others.
+fn name_of(policy: &Policy) -> String {
+    let steps: Vec<_> = policy.steps().map(Step::as_str).collect();
+    format!(
+        "wait_ms={} max_tokens={} steps={}",
+        policy.wait().as_millis(),
+        policy.max_tokens(),
+        steps.join(",")
+    )
+}
+
 /// One line a move: moves are 5 s apart.
 fn tell(row: &Row, before: u8, load: Option<&Load>) {
     if row.level == before {
@@ -192,9 +203,22 @@ fn tell(row: &Row, before: u8, load: Option<&Load>) {
         pool,
         from = before,
         to = row.level,
-        wait_ms = %row.policy.wait().as_millis(),
+        policy = %name_of(&row.policy),
         pressure_ms = %pressure_ms,
         reason = row.reason.as_str(),
         "brownout"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_that_differ_have_names_that_differ() {
+        let policy = Policy::new(750, 256, Step::ALL).unwrap();
+        assert_eq!(name_of(&policy), "wait_ms=750 max_tokens=256 steps=cap_tokens,shed");
+        let shed = Policy::new(750, 256, [Step::Shed]).unwrap();
+        assert_eq!(name_of(&shed), "wait_ms=750 max_tokens=256 steps=shed");
+    }
 }

@@ -4,7 +4,6 @@ use super::access::permit;
 use super::openapi::Operation;
 use crate::error::Fault;
 use actix_web::dev::ServiceRequest;
-use actix_web::guard::Post;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpRequest, Resource, Route, web};
 use obleth_actors::admin::Role;
@@ -96,8 +95,6 @@ impl Place {
     pub(super) fn resource(&self) -> Resource {
         let allowed = self.allowed();
         let resource = web::resource(self.path);
-        // A model's name may end in `/check`: only a POST is meant there.
-        let resource = if self.path.ends_with("/check") { resource.guard(Post()) } else { resource };
         let resource = self.entries.iter().fold(resource, |resource, entry| resource.route(entry.guarded()));
         let refuse = move |request: HttpRequest| ready(super::method_not_allowed(&request, &allowed));
         resource.default_service(web::to(refuse))

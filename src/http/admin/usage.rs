@@ -11,10 +11,11 @@ use obleth_actors::accounting::usage::{
 use obleth_actors::admin::fields::FieldError;
 use obleth_actors::admin::{AdminError, Window};
 use obleth_actors::clock::unix_micros;
-use obleth_actors::shapes::{Cursor, Limit, Since, TimeZone};
+use obleth_actors::shapes::{Cursor, Id, Limit, Since, TimeZone};
 use obleth_schema::ledger::LedgerFilter;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use uuid::Uuid;
 
 mod export;
 mod words;
@@ -32,8 +33,10 @@ pub(super) struct LogsQuery {
     #[schemars(with = "Option<Cursor>")]
     cursor: Option<String>,
     /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
     /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
     /// Of this model, by its name.
     model: Option<String>,
@@ -66,8 +69,8 @@ impl LogsQuery {
 
     fn filter(self) -> Result<LedgerFilter, Fault> {
         Ok(LedgerFilter {
-            tenant_id: self.tenant_id,
-            key_id: self.key_id,
+            tenant_id: id("tenant_id", self.tenant_id)?,
+            key_id: id("key_id", self.key_id)?,
             model: self.model,
             status: self.status.as_deref().map(statuses).transpose()?,
             error_code: self.error_code,
@@ -91,6 +94,20 @@ fn statuses(text: &str) -> Result<(i32, i32), Fault> {
     let one = |text: &str| text.parse().ok().map(|status: i32| (status, status));
     let wrong = || FieldError::new("status", "must be a whole number, or a class such as 4xx");
     class(text).or_else(|| one(text)).ok_or_else(|| fault(wrong()))
+}
+
+/// The filters that sums take.
+fn of(tenant: Option<String>, key: Option<String>, model: Option<String>) -> Result<Of, Fault> {
+    Ok(Of { tenant_id: id("tenant_id", tenant)?, key_id: id("key_id", key)?, model })
+}
+
+/// An id as the ledger writes it. One of nothing that exists is fine: its rows outlive a tenant.
+fn id(field: &str, value: Option<String>) -> Result<Option<String>, Fault> {
+    let read = |text: String| {
+        let id = Uuid::parse_str(&text).map_err(|_| fault(FieldError::new(field, "must be an id, a UUID")));
+        id.map(|id| id.to_string())
+    };
+    value.map(read).transpose()
 }
 
 fn word(field: &str, value: Option<String>, words: &[&str]) -> Result<Option<String>, Fault> {
@@ -117,8 +134,10 @@ pub(super) struct SummaryQuery {
     #[schemars(with = "Option<Grouping>")]
     group_by: Option<String>,
     /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
     /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
     /// Of this model, by its name.
     model: Option<String>,
@@ -141,7 +160,7 @@ impl SummaryQuery {
         let zone = Zone::read(asked.time_zone.as_deref()).map_err(fault)?;
         Ok(SummaryAsk {
             by: GroupBy::read(asked.group_by.as_deref()).map_err(fault)?,
-            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            of: of(asked.tenant_id, asked.key_id, asked.model)?,
             since: moment("since", asked.since.as_deref(), zone)?,
             until: moment("until", asked.until.as_deref(), zone)?,
             zone,
@@ -159,8 +178,10 @@ pub(super) struct SeriesQuery {
     #[schemars(with = "Option<DimensionName>")]
     group_by: Option<String>,
     /// Of this tenant.
+    #[schemars(with = "Option<Id>")]
     tenant_id: Option<String>,
     /// Of this key.
+    #[schemars(with = "Option<Id>")]
     key_id: Option<String>,
     /// Of this model, by its name.
     model: Option<String>,
@@ -181,7 +202,7 @@ impl SeriesQuery {
         Ok(SeriesAsk {
             bucket: Bucket::read(asked.bucket.as_deref()).map_err(fault)?,
             by: SeriesAsk::by(asked.group_by.as_deref()).map_err(fault)?,
-            of: Of { tenant_id: asked.tenant_id, key_id: asked.key_id, model: asked.model },
+            of: of(asked.tenant_id, asked.key_id, asked.model)?,
             since: moment("since", asked.since.as_deref(), zone)?,
             until: moment("until", asked.until.as_deref(), zone)?,
             zone,

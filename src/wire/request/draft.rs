@@ -192,11 +192,16 @@ fn flag(field: &'static str, raw: &str) -> Result<bool, BodyError> {
     }
 }
 
+/// A whole number, also as `5.0`: some clients know floats only, and servers take them.
 fn count(field: Field, raw: &str) -> Result<Option<u64>, BodyError> {
     if raw == "null" {
         return Ok(None);
     }
-    raw.parse().map(Some).map_err(|_| wrong(field))
+    let whole = match raw.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
+        _ => raw,
+    };
+    whole.parse().map(Some).map_err(|_| wrong(field))
 }
 
 enum Key {

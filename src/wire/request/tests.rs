@@ -83,6 +83,17 @@ fn a_zero_bound_on_chat_is_none_and_the_next_name_counts() {
 }
 
 #[test]
+fn a_whole_number_may_be_written_as_a_float() {
+    for text in ["5", "5.0", "5.000"] {
+        let body = format!(r#"{{"model":"m","max_tokens":{text},"n":2.0}}"#);
+        let shape = read(CHAT, &body).unwrap();
+        assert_eq!((shape.output_bound(), shape.choices), (Some(5), 2), "{text}");
+        assert_eq!(&body[shape.bounds[0].span.clone()], text);
+    }
+    assert_eq!(read(CHAT, r#"{"model":"m","max_tokens":0.0}"#).unwrap().output_bound(), None);
+}
+
+#[test]
 fn wrong_types_name_the_field() {
     for (member, field) in [
         (r#""model":1"#, "model"),
@@ -93,6 +104,9 @@ fn wrong_types_name_the_field() {
         (r#""stream":1"#, "stream"),
         (r#""max_tokens":-1"#, "max_tokens"),
         (r#""max_tokens":1.5"#, "max_tokens"),
+        (r#""max_tokens":5.01"#, "max_tokens"),
+        (r#""max_tokens":-5.0"#, "max_tokens"),
+        (r#""max_tokens":0.5e1"#, "max_tokens"),
         (r#""max_tokens":1e3"#, "max_tokens"),
         (r#""max_tokens":"5""#, "max_tokens"),
         (r#""max_tokens":99999999999999999999999"#, "max_tokens"),

@@ -1,7 +1,9 @@
 //! Time zones: where days begin, and what a zone is ahead of UTC.
 
 use crate::admin::fields::FieldError;
-use chrono::{DateTime, Days, Duration, NaiveDate, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, Days, Duration, NaiveDate, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use obleth_schema::ledger::{Offset, Span, Steps};
 
@@ -117,7 +119,7 @@ pub(super) fn date_of(day: i64) -> NaiveDate {
     utc(day.saturating_mul(DAY)).date_naive()
 }
 
-/// The first days of the month written as `2026-11` and of the next one.
+/// The first days of the month written as `2026-11` and of the next one, which must be a date of four digits, too.
 pub(super) fn month(text: &str) -> Option<(NaiveDate, NaiveDate)> {
     let (year, month) = text.split_once('-')?;
     let digits =
@@ -126,7 +128,8 @@ pub(super) fn month(text: &str) -> Option<(NaiveDate, NaiveDate)> {
         return None;
     }
     let first = NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1)?;
-    Some((first, first.checked_add_months(chrono::Months::new(1))?))
+    let next = first.checked_add_months(chrono::Months::new(1))?;
+    (next.year() <= 9999).then_some((first, next))
 }
 
 #[cfg(test)]

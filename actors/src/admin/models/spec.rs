@@ -119,6 +119,10 @@ impl ModelSpec {
     /// Checks every field.
     pub(in crate::admin) fn check(&self, outbound: &Outbound) -> Result<(), FieldError> {
         check_name("model_name", &self.model_name)?;
+        if self.model_name.ends_with("/check") {
+            // `/models/{name}/check` is a route of its own.
+            return Err(FieldError::new("model_name", "must not end in /check"));
+        }
         if let Some(name) = &self.upstream_model {
             check_name("upstream_model", name)?;
         }
