@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Other people's software as obleth's upstream and its client: a LiteLLM proxy from PyPI (in front of the mock), a scripted
-# gateway that behaves like Aibrix, and a long run of schemathesis over the management API (about ten minutes). Prints a
-# table of checks; exits 1 when one FAILED.
+# Other people's software as obleth's upstream and its client: a LiteLLM proxy from PyPI (in front of the mock), and a
+# scripted gateway that behaves like Aibrix; MCP: the official servers and clients, and the protocol's conformance suite,
+# directly and through the gateway; and a long run of schemathesis over the management API (about ten minutes). Prints
+# tables of checks; exits 1 when one FAILED.
 #
 #   OBLETH_BIN=path            the binary to test (default: the newest build in target/)
 #   OBLETH_CACHE_DIR=dir       where LiteLLM is installed (default: target/real); takes some minutes the first time
 #   OBLETH_TEST_REQUIRE=all    LiteLLM that cannot be installed is a failure instead of SKIPPED
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$repo_dir/scripts/mcp.sh"
 
 litellm_version=1.106.2
 real_dir=$repo_dir/tests/real
 export LITELLM_KEY=sk-compat-litellm LITELLM_MODEL=litellm-model
 
 main() {
-  local bin litellm=yes
+  local bin litellm=yes failed=0
   bin=$(obleth_bin)
   begin_work
   if ! venv_with litellm "litellm[proxy]==$litellm_version"; then
@@ -27,9 +29,22 @@ main() {
     start_litellm "$bin"
   fi
   start_obleth "$bin"
-  local failed=0
   python3 "$real_dir/compat_checks.py" || failed=1
+  mcp "$bin" || failed=1
   OBLETH_BIN=$bin "$repo_dir/scripts/openapi.sh" long || failed=1
+  return "$failed"
+}
+
+mcp() {
+  local failed=0
+  if ! mcp_install; then
+    skip "mcp" "$mcp_error"
+    return
+  fi
+  mcp_start "$1"
+  mcp_clients || failed=1
+  mcp_edges || failed=1
+  "$real_dir/mcp/conformance.sh" || failed=1
   return "$failed"
 }
 

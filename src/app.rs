@@ -1,6 +1,6 @@
 //! What every request can reach: the handles of the actors, the configuration it needs, its worker's client.
 
-use crate::config::{Config, Document, UpstreamConfig};
+use crate::config::{Config, Document, Origins, UpstreamConfig};
 use crate::http::admin::Failures;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, WorkerMetrics};
@@ -15,6 +15,7 @@ use obleth_actors::cache::Cache;
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_actors::health::Health;
+use obleth_actors::mcp::Mcp;
 use obleth_actors::plans::Plans;
 use obleth_core::registry::{Pepper, Registry};
 use secrecy::SecretString;
@@ -30,6 +31,7 @@ pub struct Handles {
     pub admin: Admin,
     pub cache: Cache,
     pub budget: Budget,
+    pub mcp: Mcp,
 }
 
 /// Settings a request needs.
@@ -46,6 +48,8 @@ pub struct Settings {
     pub admin_token: SecretString,
     /// Applied before the gateway serves.
     pub document: Option<Document>,
+    /// Web pages that may call MCP servers.
+    pub origins: Origins,
 }
 
 impl Settings {
@@ -64,6 +68,7 @@ impl Settings {
             pepper: config.data.pepper.clone(),
             admin_token: config.listen.admin_token.clone(),
             document: config.document.clone(),
+            origins: config.mcp.origins.clone(),
         }
     }
 }

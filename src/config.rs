@@ -13,6 +13,7 @@ mod env;
 mod file;
 mod ledger;
 mod listen;
+mod mcp;
 mod metrics;
 mod traces;
 mod upstream;
@@ -24,6 +25,7 @@ pub use env::Env;
 pub use file::Document;
 pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
+pub use mcp::{McpConfig, Origins};
 pub use metrics::MetricsConfig;
 pub use traces::TracesConfig;
 pub use upstream::UpstreamConfig;
@@ -41,6 +43,7 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `OBLETH_CONFIG_FILE`: applied at the start.
     pub document: Option<Document>,
+    pub mcp: McpConfig,
     /// Set but unknown `OBLETH_` variables: most likely misspelt.
     pub unknown: Vec<String>,
 }
@@ -94,6 +97,7 @@ impl Config {
             upstream,
             admission: AdmissionConfig::read(&mut env),
             cache: CacheConfig::read(&mut env),
+            mcp: McpConfig::read(&mut env),
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
             metrics: MetricsConfig::read(&mut env),
@@ -119,6 +123,7 @@ impl Config {
         values.extend(self.cache.effective());
         let document = self.document.as_ref().map_or("(unset)", |document| &document.path);
         values.push(("OBLETH_CONFIG_FILE", document.to_owned()));
+        values.extend(self.mcp.effective());
         values
     }
 }

@@ -64,7 +64,11 @@ codes! {
     ModelNotAllowed = 403 "model_not_allowed" "permission_error";
     ModelDisabled = 403 "model_disabled" "permission_error";
     RoleForbidden = 403 "role_forbidden" "permission_error";
+    ToolNotAllowed = 403 "tool_not_allowed" "permission_error";
+    OriginNotAllowed = 403 "origin_not_allowed" "permission_error";
     ModelNotFound = 404 "model_not_found" "invalid_request_error";
+    McpServerNotFound = 404 "mcp_server_not_found" "invalid_request_error";
+    SessionNotFound = 404 "session_not_found" "invalid_request_error";
     NotFound = 404 "not_found" "invalid_request_error";
     MethodNotAllowed = 405 "method_not_allowed" "invalid_request_error";
     Conflict = 409 "conflict" "invalid_request_error";

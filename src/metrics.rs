@@ -3,7 +3,7 @@
 //! Each worker counts its own requests under a lock of its own; a scrape adds the workers up ([`shard`]). What
 //! stands somewhere already is read when somebody asks ([`series`]). Label values are bounded: routes, usual
 //! statuses, models of the registry up to [`MODELS`], and tenants only where that is wanted ([`tenants`]).
-//! A model that was deleted keeps its series for [`LINGER`], so that a scraper sees the last of them.
+//! A model or an MCP server that was deleted keeps its series for [`LINGER`] ([`departed`]).
 
 use crate::app::{Gateway, Handles};
 use crate::config::Config;
@@ -13,13 +13,13 @@ use obleth_core::breaker;
 use obleth_core::moment::Moment;
 use obleth_core::registry::Registry as Records;
 use parking_lot::Mutex;
-use prometheus::{IntCounter, Registry, TextEncoder};
-use std::collections::HashMap;
+use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+mod departed;
 mod failure;
 mod histogram;
 mod roll;
@@ -30,6 +30,7 @@ mod text;
 mod traffic;
 mod worker;
 
+use departed::Departed;
 pub use failure::Failure;
 pub use roll::{OTHER, Roll};
 use series::{Fairness, Maker, State};
@@ -43,7 +44,7 @@ pub use worker::{Observed, WorkerMetrics};
 pub const MODELS: usize = 1000;
 /// MCP servers with series of their own.
 pub const SERVERS: usize = 250;
-/// How long the series of a deleted model stay.
+/// How long the series of what was deleted stay.
 pub const LINGER: Duration = Duration::from_secs(300);
 
 /// What the configuration says that is shown, or decides what is shown.
@@ -80,9 +81,9 @@ struct Shared {
     /// What workers that are gone have counted.
     retired: Mutex<Shard>,
     models: Arc<Roll<Arc<str>>>,
-    /// Models of the roll that are not in the registry, and since when.
-    deleted: Mutex<HashMap<Arc<str>, Moment>>,
+    deleted_models: Departed,
     servers: Roll<Arc<str>>,
+    deleted_servers: Departed,
     tenants: Option<Top>,
     stats: Stats,
 }
@@ -117,8 +118,9 @@ impl Metrics {
             workers: Mutex::default(),
             retired: Mutex::default(),
             models: Arc::clone(&models),
-            deleted: Mutex::default(),
+            deleted_models: Departed::default(),
             servers: Roll::new(SERVERS),
+            deleted_servers: Departed::default(),
             tenants: bounds.tenant_labels.then(Top::default),
             stats: Stats::start(models),
         };
@@ -132,6 +134,7 @@ impl Metrics {
         let mut text = self.traffic(gateway.clock.now(), &records, &standings);
         self.refresh_models(handles, &records);
         self.refresh_health(gateway, &records);
+        self.refresh_servers(handles, &records);
         self.refresh_actors(handles);
         self.refresh_lifecycle(gateway);
         self.refresh_fairness(handles);
@@ -166,22 +169,14 @@ impl Metrics {
         self.shared.stats.report(now, pending)
     }
 
-    /// Takes models off the roll that have been gone for [`LINGER`].
+    /// Takes off the rolls what was deleted long ago.
     fn strike_deleted(&self, now: Moment, records: &Records) {
-        let mut deleted = self.shared.deleted.lock();
+        let shared = &self.shared;
         let gone = |name: &Arc<str>| records.model_named(name).is_none_or(|model| model.name != *name);
-        deleted.retain(|name, _| gone(name));
-        for name in self.shared.models.keys().into_iter().filter(gone) {
-            deleted.entry(name).or_insert(now);
-        }
-        let over: Vec<_> = deleted
-            .iter()
-            .filter(|(_, since)| now.since(**since) >= LINGER)
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.shared.models.strike(&over);
+        let over = shared.deleted_models.strike(now, &shared.models, gone);
         over.iter().for_each(|name| self.state.forget_model(name));
-        deleted.retain(|_, since| now.since(*since) < LINGER);
+        let gone = |name: &Arc<str>| records.mcp_server(name).is_none();
+        shared.deleted_servers.strike(now, &shared.servers, gone);
     }
 
     /// Adds the workers up. Those who are no longer on their roll are forgotten.
@@ -189,6 +184,7 @@ impl Metrics {
         let shared = &self.shared;
         let forget = |shard: &mut Shard| {
             shard.models.own.retain(|name, _| shared.models.has(name));
+            shard.mcp.own.retain(|name, _| shared.servers.has(name));
             if let Some(top) = &shared.tenants {
                 shard.tenants.own.retain(|id, _| top.roll.has(id));
             }
@@ -249,13 +245,19 @@ impl Metrics {
         for model in records.models() {
             let label = self.label(&model.name);
             self.state.touch_health(&label);
-            let state = match gateway.health.view(model).map(|view| view.state) {
-                None | Some(breaker::State::Closed) => 0,
-                Some(breaker::State::HalfOpen) => 1,
-                Some(breaker::State::Open) => 2,
-            };
-            let gauge = self.state.circuit.with_label_values(&[&label]);
-            gauge.set(gauge.get().max(state));
+            raise_to(&self.state.circuit, &label, gateway.health.view(model));
+        }
+    }
+
+    fn refresh_servers(&self, handles: &Handles, records: &Records) {
+        let circuit = &self.state.mcp_circuit;
+        circuit.reset();
+        if records.mcp_servers().next().is_none() {
+            circuit.with_label_values(&[""]);
+        }
+        for server in records.mcp_servers() {
+            let has_own = worker::may_enter(&self.shared.servers, &server.name).is_some();
+            raise_to(circuit, if has_own { &server.name } else { OTHER }, handles.mcp.view(server));
         }
     }
 
@@ -293,6 +295,7 @@ impl Metrics {
             (obleth_actors::admin::NAME, handles.admin.restarts()),
             (obleth_actors::cache::NAME, handles.cache.restarts()),
             (obleth_actors::budget::NAME, handles.budget.restarts()),
+            (obleth_actors::mcp::NAME, handles.mcp.restarts()),
         ] {
             raise(&state.actor_restarts.with_label_values(&[actor]), restarts);
         }
@@ -335,6 +338,17 @@ fn standings(handles: &Handles) -> Vec<Standing> {
         recent: picture.lanes_of(row).iter().map(|lane| lane.recent_cost).sum(),
     };
     picture.tenants.iter().map(standing).collect()
+}
+
+/// Shows how a breaker stands. Where several share a label, the worst.
+fn raise_to(circuit: &IntGaugeVec, label: &str, view: Option<breaker::View>) {
+    let state = match view.map(|view| view.state) {
+        None | Some(breaker::State::Closed) => 0,
+        Some(breaker::State::HalfOpen) => 1,
+        Some(breaker::State::Open) => 2,
+    };
+    let gauge = circuit.with_label_values(&[label]);
+    gauge.set(gauge.get().max(state));
 }
 
 /// Raises a counter to a total that is counted elsewhere.

@@ -16,6 +16,8 @@ pub enum DataRoute<'a> {
     Limits,
     /// `GET /v1/usage`.
     Usage,
+    /// `/mcp/{server}`, or `/mcp` for all of them together; the name as it stands in the path.
+    Mcp(Option<&'a str>),
     /// `GET /health`.
     Health,
     /// `GET /ready`.
@@ -32,22 +34,26 @@ impl<'a> DataRoute<'a> {
             "/v1/models" => Self::Models,
             "/v1/limits" => Self::Limits,
             "/v1/usage" => Self::Usage,
-            _ => match (Route::of(path), path.strip_prefix("/v1/models/")) {
-                (Some(route), _) => Self::Model(route),
-                (None, Some(name)) if !name.is_empty() => Self::OneModel(name),
+            "/mcp" => Self::Mcp(None),
+            _ => match (Route::of(path), path.strip_prefix("/v1/models/"), path.strip_prefix("/mcp/")) {
+                (Some(route), ..) => Self::Model(route),
+                (None, Some(name), _) if !name.is_empty() => Self::OneModel(name),
+                (None, _, Some(server)) if !server.is_empty() && !server.contains('/') => {
+                    Self::Mcp(Some(server))
+                }
                 _ => Self::Unknown,
             },
         }
     }
 
-    /// The method it answers.
+    /// The method it answers, where that is one.
     pub const fn method(&self) -> Option<&'static str> {
         match self {
             Self::Model(_) => Some("POST"),
             Self::Models | Self::OneModel(_) | Self::Limits | Self::Usage | Self::Health | Self::Ready => {
                 Some("GET")
             }
-            Self::Unknown => None,
+            Self::Mcp(_) | Self::Unknown => None,
         }
     }
 }
@@ -62,7 +68,13 @@ mod tests {
         assert_eq!(DataRoute::of("/v1/limits"), DataRoute::Limits);
         assert_eq!(DataRoute::of("/v1/usage"), DataRoute::Usage);
         assert_eq!(DataRoute::of("/v1/models/org/name"), DataRoute::OneModel("org/name"));
+        assert_eq!(DataRoute::of("/mcp"), DataRoute::Mcp(None));
+        assert_eq!(DataRoute::of("/mcp/files"), DataRoute::Mcp(Some("files")));
         for path in [
+            "/mcp/",
+            "/mcp/a/b",
+            "/mcp//a",
+            "/MCP",
             "/",
             "",
             "/v1",

@@ -20,6 +20,7 @@ use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::Fairshare;
 use obleth_actors::health::Health;
+use obleth_actors::mcp::Mcp;
 use obleth_core::fair_queue;
 use obleth_schema::{DatabaseUrl, Store, StoreError};
 use std::fs::{File, TryLockError};
@@ -224,10 +225,12 @@ fn gateway(
         },
     );
     let budget = Budget::start(others, clock, admin.registry());
+    let sessions = config.data.sessions.clone();
+    let mcp = Mcp::start(others, clock, config.upstream.breaker, admin.registry(), sessions);
     Ok(Gateway {
         health: Health::new(config.upstream.breaker, clock, admin.registry()),
         registry: admin.registry(),
-        handles: Handles { fairshare, accounting, admin, cache, budget },
+        handles: Handles { fairshare, accounting, admin, cache, budget, mcp },
         settings,
         lifecycle: Lifecycle::default(),
         metrics: Metrics::new(Bounds::of(config))?,

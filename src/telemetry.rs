@@ -109,6 +109,10 @@ struct Line<'a> {
     queue_ms: u64,
     ttft_ms: Option<u64>,
     total_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_tool: Option<&'a str>,
 }
 
 impl AccessLog {
@@ -202,6 +206,8 @@ fn append(text: &mut Vec<u8>, row: &LedgerRow) {
         queue_ms: row.queue_ms,
         ttft_ms: row.ttft_ms,
         total_ms: row.total_ms,
+        mcp_server: row.mcp_server.as_deref(),
+        mcp_tool: row.mcp_tool.as_deref(),
     };
     // Writing to a Vec cannot fail.
     let _ = serde_json::to_writer(&mut *text, &line);

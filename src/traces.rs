@@ -6,7 +6,7 @@
 //! or a body.
 
 use crate::config::TracesConfig;
-use crate::pipeline::Timing;
+use crate::pipeline::{Timing, Verb};
 use crate::wire::Route;
 use actix_web::http::header::HeaderMap;
 use obleth_core::ledger::LedgerRow;
@@ -44,6 +44,7 @@ pub struct Ended {
     /// Its arrival as Unix time.
     pub unix_micros: i64,
     pub request_id: Arc<str>,
+    pub verb: Verb,
     pub route: Route,
     /// As in the ledger.
     pub status: u16,

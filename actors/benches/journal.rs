@@ -103,6 +103,8 @@ fn row(number: u128) -> Arc<LedgerRow> {
         total_ms: 4_200,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 3_000,
         bytes_out: 40_000,
     })

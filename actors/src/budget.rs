@@ -81,6 +81,15 @@ impl Budget {
         self.desk.reserve(&Demand { arrival, ..*demand })
     }
 
+    /// Counts one request that uses no tokens.
+    pub fn reserve_request(
+        &self,
+        tenant: (TenantId, &Limits),
+        key: (KeyId, &Limits),
+    ) -> Result<Hold, NoHold> {
+        self.desk.reserve_request(tenant, key)
+    }
+
     /// The tighter of the minute buckets of a tenant and of its key.
     pub fn rates(&self, tenant: (TenantId, &Limits), key: (KeyId, &Limits)) -> Rates {
         self.desk.rates(tenant, key)

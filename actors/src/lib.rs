@@ -12,6 +12,7 @@ pub mod clock;
 pub mod fairshare;
 pub mod guards;
 pub mod health;
+pub mod mcp;
 pub mod plans;
 pub mod shapes;
 pub mod supervise;

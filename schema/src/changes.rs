@@ -9,6 +9,7 @@ use crate::capacity::{self, CapacityRow};
 use crate::error::StoreError;
 use crate::groups::GroupRow;
 use crate::keys::KeyRow;
+use crate::mcp_servers::McpServerRow;
 use crate::models::{ModelRow, names_of};
 use crate::store::{PATIENCE, Pools, Store, on_postgres};
 use crate::tables;
@@ -35,6 +36,7 @@ pub enum Change {
     Group(Edit<GroupRow>),
     Tenant(Edit<TenantRow>),
     Key(Edit<KeyRow>),
+    McpServer(Edit<McpServerRow>),
     /// The row, in place of the one that has this version.
     Capacity(CapacityRow, i64),
     AddAdminToken(AdminTokenRow),
@@ -129,6 +131,7 @@ macro_rules! one {
             Change::Group(edit) => edit!($conn, tenant_groups, edit, [$($wait)*]),
             Change::Tenant(edit) => edit!($conn, tenants, edit, [$($wait)*]),
             Change::Key(edit) => edit!($conn, keys, edit, [$($wait)*]),
+            Change::McpServer(edit) => edit!($conn, mcp_servers, edit, [$($wait)*]),
             Change::Capacity(row, expected) => {
                 let at = tables::capacity::table
                     .filter(tables::capacity::id.eq(capacity::ID))

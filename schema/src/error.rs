@@ -46,7 +46,7 @@ impl StoreError {
 }
 
 /// Constraint of PostgreSQL, and the column as SQLite names it in its message.
-const UNIQUE: [(&str, &str); 17] = [
+const UNIQUE: [(&str, &str); 19] = [
     ("models_pkey", "models.id"),
     ("models_model_name_key", "models.model_name"),
     ("model_names_pkey", "model_names.name"),
@@ -61,6 +61,8 @@ const UNIQUE: [(&str, &str); 17] = [
     ("admin_tokens_name_key", "admin_tokens.name"),
     ("admin_tokens_token_hash_key", "admin_tokens.token_hash"),
     ("audit_pkey", "audit.id"),
+    ("mcp_servers_pkey", "mcp_servers.id"),
+    ("mcp_servers_name_key", "mcp_servers.name"),
     ("ledger_pkey", "ledger.row_id"),
     ("__diesel_schema_migrations_pkey", "__diesel_schema_migrations.version"),
     ("pg_type_typname_nsp_index", "pg_type.typname"),

@@ -13,6 +13,7 @@ pub mod groups;
 pub mod key_uses;
 pub mod keys;
 pub mod ledger;
+pub mod mcp_servers;
 pub mod models;
 pub mod tables;
 pub mod tenants;

@@ -234,6 +234,22 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    mcp_servers (id) {
+        id -> Text,
+        version -> BigInt,
+        name -> Text,
+        upstream_url -> Text,
+        auth_header_sealed -> Nullable<Text>,
+        enabled -> Bool,
+        timeout_secs -> Nullable<BigInt>,
+        requests_per_minute -> Nullable<BigInt>,
+        description -> Nullable<Text>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
 diesel::joinable!(tenants -> tenant_groups (group_id));
 diesel::joinable!(keys -> tenants (tenant_id));
 diesel::joinable!(model_names -> models (model_id));

@@ -4,6 +4,7 @@ use super::Env;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use obleth_actors::admin::seal::Sealer;
+use obleth_core::mcp::SessionSeal;
 use obleth_core::registry::Pepper;
 use obleth_schema::DatabaseUrl;
 use secrecy::{ExposeSecret, SecretString};
@@ -18,6 +19,8 @@ pub struct DataConfig {
     pub database: Option<DatabaseUrl>,
     /// `OBLETH_ENCRYPTION_KEY`: base64 of 32 bytes. Required on PostgreSQL.
     pub sealer: Sealer,
+    /// Seals the session ids of MCP servers; `None` without an encryption key.
+    pub sessions: Option<SessionSeal>,
     /// Whether an encryption key is set.
     pub encrypted: bool,
     /// `OBLETH_API_KEY_PEPPER`: with it keys are kept as HMAC-SHA-256.
@@ -34,6 +37,7 @@ impl DataConfig {
         Self {
             database,
             sealer: Sealer::new(bytes.as_ref()),
+            sessions: bytes.as_ref().map(SessionSeal::new),
             encrypted: bytes.is_some(),
             pepper: env.secret("OBLETH_API_KEY_PEPPER").map(Pepper::new),
         }

@@ -30,6 +30,7 @@ mod fairshare;
 mod groups;
 mod health;
 mod keys;
+mod mcp_servers;
 mod models;
 mod openapi;
 mod place;
@@ -221,6 +222,7 @@ pub(super) async fn write(
         Ok(Written::TokenWithSecret(view)) => json(request, success, &view),
         Ok(Written::Exported(document)) => json(request, success, &document),
         Ok(Written::Imported(plan)) => json(request, success, &plan),
+        Ok(Written::McpServer(view)) => json(request, success, &mcp_servers::with_health(gateway, *view)),
         Ok(Written::Deleted) => HttpResponse::NoContent()
             .insert_header((X_REQUEST_ID, &*request_id_of(request.headers())))
             .finish(),

@@ -33,6 +33,9 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
         DataRoute::Model(route) => {
             pipeline::run(Data::clone(&worker), request, payload.into_inner(), route).await
         }
+        DataRoute::Mcp(server) => {
+            pipeline::mcp(Data::clone(&worker), request, payload.into_inner(), server).await
+        }
         DataRoute::Models => models::list(&worker, &request),
         DataRoute::OneModel(name) => models::one(&worker, &request, name),
         DataRoute::Limits => limits::limits(&worker, &request),

@@ -10,6 +10,7 @@ pub(super) struct State {
     pub(super) in_flight: IntGaugeVec,
     pub(super) queue_depth: IntGaugeVec,
     pub(super) circuit: IntGaugeVec,
+    pub(super) mcp_circuit: IntGaugeVec,
     pub(super) upstream_failures: IntCounterVec,
     pub(super) ledger_rows: IntCounterVec,
     pub(super) ledger_backlog: IntGauge,
@@ -79,6 +80,11 @@ impl State {
                 "obleth_upstream_circuit_state",
                 "The breaker of a model's upstream: 0 closed, 1 half open, 2 open.",
                 &["model"],
+            )?,
+            mcp_circuit: make.gauges(
+                "obleth_mcp_circuit_state",
+                "The breaker of an MCP server: 0 closed, 1 half open, 2 open.",
+                &["server"],
             )?,
             upstream_failures: make.counters(
                 "obleth_upstream_failures_total",

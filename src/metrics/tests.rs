@@ -1,8 +1,8 @@
 use super::*;
 use obleth_core::brownout::Step;
-use obleth_core::ids::{GroupId, KeyId, ModelId, RowId, TenantId};
+use obleth_core::ids::{GroupId, KeyId, McpServerId, ModelId, RowId, TenantId};
 use obleth_core::ledger::{Admission, CacheState, Cost, LedgerRow, Usage, UsageSource};
-use obleth_core::registry::{Model, Prices, Tenant, TenantStatus};
+use obleth_core::registry::{McpServer, Model, Prices, Tenant, TenantStatus};
 use obleth_core::response_cache::MarkOf;
 use obleth_core::units::{CostFactor, Share, Usd};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +31,8 @@ fn row(tenant: u128, model: &str) -> LedgerRow {
         total_ms: 0,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 0,
         bytes_out: 0,
     }
@@ -72,6 +74,20 @@ fn model(name: &str) -> Model {
     }
 }
 
+fn server(name: &str) -> McpServer {
+    let number = name.bytes().fold(0, |sum: u128, byte| sum * 257 + u128::from(byte));
+    McpServer {
+        id: McpServerId(Uuid::from_u128(number)),
+        version: 1,
+        name: name.into(),
+        url: "http://h/".into(),
+        auth_header: None,
+        enabled: true,
+        timeout_secs: None,
+        requests_per_minute: None,
+    }
+}
+
 fn tenant(id: u128, name: &str) -> Tenant {
     Tenant {
         id: TenantId(Uuid::from_u128(id)),
@@ -82,6 +98,7 @@ fn tenant(id: u128, name: &str) -> Tenant {
         max_in_flight: None,
         max_queued: None,
         allowed_models: None,
+        allowed_tools: None,
         brownout: None,
         limits: obleth_core::token_budget::Limits::default(),
     }
@@ -308,5 +325,31 @@ fn a_thousand_tenants_are_at_most_51_values_that_add_up_and_never_fall() -> Resu
         before = now;
     }
     assert!(dropped > 0.0, "nobody ever left");
+    Ok(())
+}
+
+#[test]
+fn servers_go_and_make_room() -> Result<(), prometheus::Error> {
+    let metrics = metrics(false)?;
+    let worker = WorkerMetrics::new(&metrics);
+    let with = |names: &[&str]| {
+        let mut records = Records::default();
+        names.iter().for_each(|name| records.put_mcp_server(server(name)));
+        records
+    };
+    let shown = |now, names: &[&str]| {
+        let text = metrics.traffic(now, &with(names), &[]);
+        let shown = labels(&text, "obleth_mcp_requests_total", "server");
+        shown.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(AT, &[]), [""], "the nameless one stands in");
+    (0..SERVERS).for_each(|number| worker.mcp_request(&number.to_string().into(), 200));
+    worker.mcp_request(&"late".into(), 200);
+    let all = shown(AT, &["0"]);
+    assert_eq!((all.len(), all.contains(&OTHER.to_owned())), (SERVERS + 1, true));
+    assert_eq!(shown(later(299), &["0"]).len(), SERVERS + 1, "the last of them can be seen");
+    assert_eq!(shown(later(300), &["0"]), ["0", OTHER]);
+    worker.mcp_request(&"late".into(), 200);
+    assert_eq!(shown(later(310), &["0", "late"]), ["0", "late", OTHER], "there is room again");
     Ok(())
 }

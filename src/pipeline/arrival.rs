@@ -7,6 +7,7 @@ use crate::error::{Fault, X_REQUEST_ID};
 use crate::telemetry::Refused;
 use crate::traces::{Context, Ended};
 use crate::wire::Route;
+use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::clock::unix_micros;
@@ -27,6 +28,7 @@ pub struct Arrival {
     pub request_id: Arc<str>,
     /// `x-session-id`: for the ledger alone.
     pub session_id: Option<Arc<str>>,
+    pub verb: Verb,
     pub route: Route,
     /// Its place in a trace; `None` when nothing is traced.
     pub trace: Option<Context>,
@@ -40,6 +42,7 @@ impl Arrival {
             unix_micros: unix_micros(),
             request_id: request_id_of(request.headers()),
             session_id: clean(request.headers(), "x-session-id").map(Arc::from),
+            verb: Verb::of(request.method()),
             route,
             trace: worker.gateway.traces.context(request.headers()),
         }
@@ -65,6 +68,7 @@ impl Arrival {
                 end: now,
                 unix_micros: self.unix_micros,
                 request_id: Arc::clone(&self.request_id),
+                verb: self.verb,
                 route: self.route,
                 status: fault.code.status(),
                 error_code: Some(fault.code.name()),
@@ -74,6 +78,37 @@ impl Arrival {
             });
         }
         answer
+    }
+}
+
+/// The method of a request on a route that has rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+    Delete,
+    /// It is refused.
+    Other,
+}
+
+impl Verb {
+    fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Get,
+            Method::POST => Self::Post,
+            Method::DELETE => Self::Delete,
+            _ => Self::Other,
+        }
+    }
+
+    /// As a trace has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Other => "_OTHER",
+        }
     }
 }
 

@@ -82,14 +82,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// The headers of the request upstream.
-pub(crate) fn upstream_headers(
-    settings: &Settings,
-    client: &HeaderMap,
-    model: &Model,
-    request_id: &str,
-    trace: Option<&Context>,
-) -> HeaderMap {
+/// What any upstream gets of a client's headers, and which request this is.
+pub(super) fn passed_on(client: &HeaderMap, request_id: &str, trace: Option<&Context>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
     let dropped = named_by_connection(client);
     for (name, value) in client {
@@ -103,6 +97,18 @@ pub(crate) fn upstream_headers(
     if let Some(trace) = trace {
         trace.pass_on(&mut headers);
     }
+    headers
+}
+
+/// The headers of the request upstream.
+pub(crate) fn upstream_headers(
+    settings: &Settings,
+    client: &HeaderMap,
+    model: &Model,
+    request_id: &str,
+    trace: Option<&Context>,
+) -> HeaderMap {
+    let mut headers = passed_on(client, request_id, trace);
     match &model.api_key {
         Some(key) => {
             if let Ok(value) = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())) {
@@ -133,6 +139,15 @@ pub(super) fn client_headers(upstream: &HeaderMap, client: &mut HeaderMap) {
             client.append(name.clone(), value.clone());
         }
     }
+}
+
+/// Adds what the gateway says of a request that needs no seat.
+pub(super) fn decorate_plain(record: &Record, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(&record.arrival.request_id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    rates::tell(record, headers);
+    time(&record.timing, record.now(), headers);
 }
 
 /// Adds what the gateway says of a request.

@@ -42,6 +42,17 @@ pub(super) struct Asked {
     pub bytes_in: u64,
 }
 
+/// What an MCP request turned out to ask, and of whom.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Call {
+    /// `None`: of several, or of none that there is.
+    pub server: Option<Arc<str>>,
+    pub tool: Option<Arc<str>>,
+    /// The answer is a stream of events.
+    pub stream: bool,
+    pub bytes_in: u64,
+}
+
 /// A request on its way. Large, and handed from stage to stage: always boxed.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -51,6 +62,8 @@ pub(super) struct Record {
     pub arrival: Arrival,
     pub caller: Caller,
     pub asked: Option<Asked>,
+    /// What an MCP request turned out to ask.
+    pub call: Option<Box<Call>>,
     pub admission: Admission,
     /// It was in the queue, whether or not that got it a seat.
     pub stood: bool,
@@ -94,6 +107,7 @@ impl Record {
             arrival,
             caller,
             asked: None,
+            call: None,
             admission: Admission::None,
             stood: false,
             early: None,

@@ -149,7 +149,7 @@ fn warn(worker: &Worker, record: &Record) {
     }
 }
 
-fn fault_of(refusal: Refusal) -> Fault {
+pub(super) fn fault_of(refusal: Refusal) -> Fault {
     match refusal {
         Refusal::TooLarge { scope, limit } => Fault::new(
             Code::RequestExceedsLimit,

@@ -145,6 +145,9 @@ pub(super) fn settle(record: &mut Record, ending: &Ending) -> Option<Written> {
     if let Some(dimmed) = record.brownout {
         record.worker.metrics.brownout(dimmed.step());
     }
+    if let Some(server) = &row.mcp_server {
+        record.worker.metrics.mcp_request(server, row.status);
+    }
     record.worker.gateway.access.note(&row);
     // The kernel has it from here on: a killed process does not take it along.
     let written = record.worker.gateway.handles.accounting.record(&row);
@@ -162,6 +165,7 @@ fn trace(record: &mut Record, row: Arc<LedgerRow>) {
         end: record.now(),
         unix_micros: row.ts,
         request_id: Arc::clone(&row.request_id),
+        verb: record.arrival.verb,
         route: record.arrival.route,
         status: row.status,
         error_code: row.error_code,
@@ -213,7 +217,7 @@ pub(super) fn interrupted(record: &Record) -> LedgerRow {
 
 fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
     let usage = within_bounds(record, ending.usage).clamped();
-    let asked = record.asked.as_ref();
+    let (asked, call) = (record.asked.as_ref(), record.call.as_ref());
     let none = || Arc::from("");
     LedgerRow {
         id: record.id,
@@ -224,7 +228,7 @@ fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
         model: asked.map_or_else(none, |asked| Arc::clone(&asked.model.name)),
         upstream_model: asked.map_or_else(none, |asked| Arc::clone(&asked.model.upstream_model)),
         route: record.arrival.route.label(),
-        stream: asked.is_some_and(|asked| asked.stream),
+        stream: asked.is_some_and(|asked| asked.stream) || call.is_some_and(|call| call.stream),
         admission: record.admission,
         status: ending.status,
         error_code: ending.error_code,
@@ -240,7 +244,9 @@ fn row(record: &Record, ending: &Ending, total: Duration) -> LedgerRow {
         total_ms: millis(total),
         target_pod: record.target_pod.clone(),
         session_id: record.arrival.session_id.clone(),
-        bytes_in: asked.map_or(0, |asked| asked.bytes_in),
+        mcp_server: call.and_then(|call| call.server.clone()),
+        mcp_tool: call.and_then(|call| call.tool.clone()),
+        bytes_in: asked.map_or_else(|| call.map_or(0, |call| call.bytes_in), |asked| asked.bytes_in),
         bytes_out: ending.bytes_out,
     }
 }

@@ -6,6 +6,7 @@ use crate::config::UpstreamConfig;
 use crate::http::root_span::RequestSpan;
 use crate::http::{admin, data, health};
 use crate::metrics::WorkerMetrics;
+use crate::pipeline::janitor;
 use crate::upstream::{Upstream, tls_config};
 use actix_rt::net::TcpStream;
 use actix_web::dev::Server;
@@ -59,6 +60,7 @@ pub(super) fn serve_data(gateway: &Arc<Gateway>, listener: TcpListener) -> Resul
             upstream: client.upstream(),
             metrics: WorkerMetrics::new(&gateway.metrics),
         });
+        actix_rt::spawn(janitor(Data::clone(&worker)));
         App::new()
             .app_data(worker)
             .wrap(TracingLogger::<RequestSpan>::new())

@@ -104,6 +104,9 @@ impl Maker {
 
     /// Where the call goes: host and port alone.
     fn address(&self, ended: &Ended) -> Vec<KeyValue> {
+        if ended.route == Route::Mcp {
+            return Vec::new();
+        }
         let base = ended.model.as_ref().and_then(|model| model.api_base.as_deref());
         let Ok(url) = Url::parse(base.unwrap_or(&self.upstream)) else {
             return Vec::new();
@@ -129,12 +132,14 @@ fn status(status: u16, code: &'static str) -> Status {
 fn root(ended: &Ended) -> Shape {
     let route = ended.route.label();
     let mut attributes = vec![
-        KeyValue::new("http.request.method", "POST"),
+        KeyValue::new("http.request.method", ended.verb.name()),
         KeyValue::new("http.route", route),
-        KeyValue::new("url.path", ended.route.path()),
         KeyValue::new("url.scheme", "http"),
         KeyValue::new("obleth.status", i64::from(ended.status)),
     ];
+    if ended.route != Route::Mcp {
+        attributes.push(KeyValue::new("url.path", ended.route.path()));
+    }
     attributes.extend(ended.told.map(|told| KeyValue::new("http.response.status_code", i64::from(told))));
     attributes.extend(who(ended));
     if let Some(code) = ended.error_code {
@@ -151,7 +156,7 @@ fn root(ended: &Ended) -> Shape {
         id: ended.context.span,
         parent: ended.context.parent.unwrap_or(SpanId::INVALID),
         kind: SpanKind::Server,
-        name: Cow::Owned(format!("POST {route}")),
+        name: Cow::Owned(format!("{} {route}", ended.verb.name())),
         begin: ended.timing.begun(Stage::Authenticate).unwrap_or_default(),
         end: ended.end,
         attributes,
@@ -181,6 +186,7 @@ fn told(row: &LedgerRow) -> Vec<KeyValue> {
         KeyValue::new("obleth.usage_source", row.usage.source.as_str()),
         number("obleth.estimated_tokens", row.estimated_tokens),
     ];
+    attributes.extend(row.mcp_server.as_ref().map(|server| text("obleth.mcp_server", server)));
     attributes.extend(row.ttft_ms.map(|ttft| number("obleth.ttft_ms", ttft)));
     attributes
 }
@@ -199,7 +205,7 @@ fn attributes_of(stage: Stage, ended: &Ended) -> Vec<KeyValue> {
         Stage::Forward => {
             let mut attributes = generation(ended, row);
             attributes.extend(who(ended));
-            attributes.push(KeyValue::new("http.request.method", "POST"));
+            attributes.push(KeyValue::new("http.request.method", ended.verb.name()));
             attributes.extend(row.target_pod.as_ref().map(|pod| text("obleth.target_pod", pod)));
             attributes
         }
@@ -209,6 +215,9 @@ fn attributes_of(stage: Stage, ended: &Ended) -> Vec<KeyValue> {
 
 /// `gen_ai.*`.
 fn generation(ended: &Ended, row: &LedgerRow) -> Vec<KeyValue> {
+    if ended.route == Route::Mcp {
+        return tool_call(row);
+    }
     let (operation, provider) = kind(ended.route);
     let mut attributes = vec![
         KeyValue::new("gen_ai.operation.name", operation),
@@ -237,6 +246,12 @@ fn generation(ended: &Ended, row: &LedgerRow) -> Vec<KeyValue> {
     attributes
 }
 
+/// `gen_ai.*` of a tool's call; its arguments and results are nowhere.
+fn tool_call(row: &LedgerRow) -> Vec<KeyValue> {
+    let Some(tool) = &row.mcp_tool else { return Vec::new() };
+    vec![KeyValue::new("gen_ai.operation.name", "execute_tool"), text("gen_ai.tool.name", tool)]
+}
+
 /// Operation and provider (the format spoken, not who runs the model) of a route.
 const fn kind(route: Route) -> (&'static str, &'static str) {
     match route {
@@ -250,5 +265,6 @@ const fn kind(route: Route) -> (&'static str, &'static str) {
         Route::Moderations => ("moderation", "openai"),
         Route::Audio(_) => ("audio", "openai"),
         Route::Images(_) => ("image", "openai"),
+        Route::Mcp => ("execute_tool", "mcp"),
     }
 }

@@ -19,6 +19,7 @@ fn ended(context: Context) -> Ended {
         end: Moment::from_micros(40),
         unix_micros: 1_000_000,
         request_id: Arc::from("id"),
+        verb: Verb::Post,
         route: Route::Embeddings,
         status: 404,
         error_code: Some("model_not_found"),

@@ -52,7 +52,7 @@ pub enum Dialect {
     Messages,
 }
 
-/// A route that takes a POST body and names a model.
+/// A route that takes a POST body and names a model; and the one of MCP, which does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     ChatCompletions,
@@ -66,6 +66,8 @@ pub enum Route {
     Moderations,
     Audio(Segment),
     Images(Segment),
+    /// `/mcp` and `/mcp/{server}`: a pipeline of its own, forwarded to other paths.
+    Mcp,
 }
 
 /// What every route reads.
@@ -114,6 +116,7 @@ impl Route {
             Self::Moderations => "/v1/moderations",
             Self::Audio(_) => "/v1/audio/*",
             Self::Images(_) => "/v1/images/*",
+            Self::Mcp => "mcp",
         }
     }
 
@@ -161,6 +164,7 @@ impl Route {
             Self::Moderations => &[Input],
             Self::Audio(_) => &[Input, Instructions, Prompt],
             Self::Images(_) => &[Prompt],
+            Self::Mcp => &[],
         }
     }
 

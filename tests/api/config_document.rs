@@ -162,7 +162,10 @@ fn a_document_that_fails_changes_nothing() {
                 json!({"keys": [{"name": "k", "tenant": "acme", "key_hash": hash, "budgets": [{"period": "day"}]}]}),
                 "keys[0].budgets[0]",
             ),
-            (json!({"groups": [{"name": "x"}], "mcp_servers": [{"name": "s"}]}), "mcp_servers"),
+            (
+                json!({"groups": [{"name": "x"}], "mcp_servers": [{"name": "s"}]}),
+                "mcp_servers[0].upstream_url",
+            ),
         ] {
             for query in ["", "?dry_run=true"] {
                 names(&admin.post(&format!("/api/v1/config/import{query}"), &document).await, param);
@@ -242,14 +245,21 @@ fn a_reference_takes_a_secret_from_the_environment() {
         let (app, admin) = start_with(&[("OBLETH_ENCRYPTION_KEY", KEY)]).await;
         // The test runner sets it.
         let document = json!({"models": [{"model_name": "m", "api_key": {"env": "CARGO_PKG_NAME"},
-            "upstream_headers": {"x-auth": {"env": "CARGO_PKG_NAME"}}}]});
-        assert_eq!(counts(&import(&app, "", &document).await), [1, 0, 0, 0]);
+            "upstream_headers": {"x-auth": {"env": "CARGO_PKG_NAME"}}}],
+            "mcp_servers": [{"name": "s", "upstream_url": "http://s/mcp", "auth_header": {"env": "CARGO_PKG_NAME"}}]});
+        assert_eq!(counts(&import(&app, "?dry_run=true", &document).await), [2, 0, 0, 0]);
+        admin.get("/api/v1/mcp-servers/s").await.expect(404);
+        assert_eq!(counts(&import(&app, "", &document).await), [2, 0, 0, 0]);
+        let server = admin.get("/api/v1/mcp-servers/s").await.expect(200).json();
+        assert_eq!(server["auth_header_set"], true);
         let made = admin.get("/api/v1/models/m").await.expect(200).json();
         assert_eq!(
             (&made["api_key_set"], &made["upstream_headers"]),
             (&json!(true), &json!({"x-auth": null}))
         );
-        assert_eq!(counts(&import(&app, "", &document).await), [0, 0, 0, 1], "the same value again");
+        assert_eq!(counts(&import(&app, "", &document).await), [0, 0, 0, 2], "the same values again");
+        let kept = json!({"mcp_servers": [{"name": "s", "upstream_url": "http://s/mcp"}]});
+        assert_eq!(counts(&import(&app, "", &kept).await), [0, 0, 0, 1], "left out: what is stored is kept");
         let other = json!({"models": [{"model_name": "m", "api_key": "another", "upstream_headers": {"x-auth": null}}]});
         let plan = import(&app, "", &other).await;
         assert_eq!(plan["updates"], json!([{"kind": "model", "name": "m", "fields": ["api_key"]}]));
@@ -269,11 +279,16 @@ fn the_document_at_the_start_is_applied_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("obleth.json");
         let write = |document: Value| std::fs::write(&path, document.to_string()).unwrap();
-        write(json!({"tenants": [{"name": "acme", "weight": 3}], "models": [{"model_name": "m"}]}));
+        let server = json!({"name": "s", "upstream_url": "http://s/mcp"});
+        write(json!({"tenants": [{"name": "acme", "weight": 3, "allowed_tools": ["s/echo"]}],
+            "models": [{"model_name": "m"}], "mcp_servers": [server]}));
         let file = [("OBLETH_CONFIG_FILE", path.to_str().unwrap())];
         let (app, admin) = start_with(&file).await;
         let tenant = admin.get("/api/v1/tenants").await.expect(200).json()["data"][0].clone();
         assert_eq!((&tenant["name"], &tenant["weight"]), (&json!("acme"), &json!(3)));
+        assert_eq!(tenant["allowed_tools"], json!(["s/echo"]));
+        assert_eq!(export(&app).await["tenants"][0]["allowed_tools"], json!(["s/echo"]));
+        admin.get("/api/v1/mcp-servers/s").await.expect(200);
         assert!(audits(&app).await.iter().all(|row| row["actor"]["id"] == "config-file"));
         admin.post("/api/v1/tenants", &json!({"name": "by hand"})).await.expect(201);
         let told = audits(&app).await.len();

@@ -38,6 +38,7 @@ mod load;
 mod management;
 mod management_fields;
 mod management_rules;
+mod mcp;
 mod odd_upstreams;
 mod openapi;
 mod operator;

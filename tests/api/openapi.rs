@@ -77,9 +77,14 @@ fn whoever_may_read_may_read_the_description() {
 #[test]
 fn no_schema_of_an_answer_has_a_secret() {
     let schemas = &describe()["components"]["schemas"];
-    for (answer, field) in
-        [("Model", "api_key"), ("Key", "secret"), ("AdminToken", "secret"), ("ExportedModelSpec", "api_key")]
-    {
+    for (answer, field) in [
+        ("Model", "api_key"),
+        ("Key", "secret"),
+        ("AdminToken", "secret"),
+        ("ExportedModelSpec", "api_key"),
+        ("McpServer", "auth_header"),
+        ("ExportedMcpServerSpec", "auth_header"),
+    ] {
         assert!(schemas[answer]["properties"].is_object(), "{answer}");
         assert!(schemas[answer]["properties"].get(field).is_none(), "{answer}.{field}");
     }
@@ -126,6 +131,8 @@ fn each_example_of_a_request_works_and_is_answered_like_the_example_of_an_answer
             ("/keys/{id}", "patch"),
             ("/keys/{id}/rotate", "post"),
             ("/tenants/{id}", "patch"),
+            ("/mcp-servers", "post"),
+            ("/mcp-servers/{name}", "patch"),
             ("/capacity", "put"),
             ("/admin-tokens", "post"),
             ("/groups/{name}", "delete"),
@@ -137,6 +144,7 @@ fn each_example_of_a_request_works_and_is_answered_like_the_example_of_an_answer
             let named = match path.split('/').nth(1).unwrap() {
                 "models" => "llama-70b",
                 "groups" => "batch",
+                "mcp-servers" => "git-tools",
                 "keys" => &key,
                 _ => &tenant,
             };

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The official client libraries against a running `obleth demo`.
+# The official client libraries against a running `obleth demo`, and those of MCP against a gateway before real servers.
 #
-#   tests/real/run.sh            both suites
+#   tests/real/run.sh            all suites
 #   OBLETH_BIN=path              the binary to test (default: the newest build in target/)
 #   OBLETH_CACHE_DIR=dir         where the libraries are installed (default: target/real)
 #   OBLETH_TEST_REQUIRE=all      a suite that cannot run is a failure instead of SKIPPED
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+source "$repo_dir/scripts/mcp.sh"
 real_dir=$repo_dir/tests/real
 # The suites that ran.
 ran=
@@ -19,6 +20,7 @@ main() {
   start_waiting "$bin"
   python_suite || failed=1
   node_suite || failed=1
+  mcp_suite "$bin" || failed=1
   if ((failed)); then
     echo "real clients: FAILED"
   else
@@ -100,6 +102,16 @@ node_suite() {
   echo "== node sdk"
   ran="${ran:-ok:} node"
   (cd "$dir" && timeout 300 node --test --test-reporter=spec)
+}
+
+mcp_suite() {
+  if ! mcp_install; then
+    skip "mcp" "$mcp_error"
+    return
+  fi
+  ran="${ran:-ok:} mcp"
+  mcp_start "$1"
+  mcp_clients
 }
 
 main "$@"

@@ -49,6 +49,10 @@ uuid_id!(
     GroupId
 );
 uuid_id!(
+    /// A registered MCP server (its name may change, its id does not).
+    McpServerId
+);
+uuid_id!(
     /// One ledger row. Made by the gateway, so a client that repeats an `x-request-id` cannot hide a row.
     RowId
 );

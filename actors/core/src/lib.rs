@@ -9,6 +9,7 @@ pub mod brownout;
 pub mod fair_queue;
 pub mod ids;
 pub mod ledger;
+pub mod mcp;
 pub mod moment;
 pub mod net;
 pub mod registry;

@@ -1,11 +1,13 @@
-//! The registry as the data plane sees it: an immutable snapshot of models, tenants, keys and groups.
+//! The registry as the data plane sees it: an immutable snapshot of models, tenants, keys, groups and
+//! MCP servers.
 //!
 //! Persistent maps (hash array mapped tries): a clone is a pointer copy and one write copies a path of
 //! a few nodes, so one change among 100 000 keys does not copy them all. Readers hold a snapshot and
 //! take no lock. The AdminActor is the only writer.
 
 use crate::brownout::Policy;
-use crate::ids::{GroupId, KeyId, ModelId, TenantId};
+use crate::ids::{GroupId, KeyId, McpServerId, ModelId, TenantId};
+use crate::mcp::{Rights, ToolGlobs};
 use crate::response_cache::Mark;
 use crate::token_budget::Limits;
 use crate::units::{CostFactor, Price, Share};
@@ -83,6 +85,8 @@ pub struct Tenant {
     pub max_queued: Option<u32>,
     /// `None` = all models.
     pub allowed_models: Option<BTreeSet<Arc<str>>>,
+    /// `None` = all tools.
+    pub allowed_tools: Option<ToolGlobs>,
     /// What may happen to its requests under pressure; `None` = nothing.
     pub brownout: Option<Policy>,
     /// Limits a minute and budgets.
@@ -102,11 +106,32 @@ pub struct Key {
     pub expires_at: Option<i64>,
     /// `None` = what the tenant allows.
     pub allowed_models: Option<BTreeSet<Arc<str>>>,
+    /// `None` = what the tenant allows.
+    pub allowed_tools: Option<ToolGlobs>,
     pub max_in_flight: Option<u32>,
     /// Limits a minute and budgets of its own, besides those of the tenant.
     pub limits: Limits,
     /// Noted by those who recognise the key.
     pub used: LastUse,
+}
+
+/// An MCP server that tenants may call.
+#[derive(Clone, Debug)]
+pub struct McpServer {
+    pub id: McpServerId,
+    /// Of its record: what was learnt of it under another version says nothing.
+    pub version: i64,
+    /// Stands in paths, globs and merged names.
+    pub name: Arc<str>,
+    /// The whole address of its endpoint.
+    pub url: Arc<str>,
+    /// Sent as `Authorization`.
+    pub auth_header: Option<SecretString>,
+    pub enabled: bool,
+    /// Longest silence, in seconds; `None` = the gateway's default.
+    pub timeout_secs: Option<u32>,
+    /// Of all callers together; `None` = unlimited.
+    pub requests_per_minute: Option<u64>,
 }
 
 /// A group of tenants.
@@ -128,6 +153,8 @@ pub struct Registry {
     keys: imbl::HashMap<KeyId, Arc<Key>>,
     digests: imbl::HashMap<KeyDigest, KeyId>,
     groups: imbl::HashMap<GroupId, Arc<Group>>,
+    /// By name.
+    mcp_servers: imbl::OrdMap<Arc<str>, Arc<McpServer>>,
 }
 
 impl Registry {
@@ -261,12 +288,41 @@ impl Registry {
     pub fn remove_group(&mut self, id: GroupId) {
         self.groups.remove(&id);
     }
+
+    /// The MCP server of this name.
+    pub fn mcp_server(&self, name: &str) -> Option<&Arc<McpServer>> {
+        self.mcp_servers.get(name)
+    }
+
+    /// All MCP servers, by name.
+    pub fn mcp_servers(&self) -> impl Iterator<Item = &Arc<McpServer>> {
+        self.mcp_servers.values()
+    }
+
+    /// Adds an MCP server or replaces the one of this id.
+    pub fn put_mcp_server(&mut self, server: McpServer) {
+        self.remove_mcp_server(server.id);
+        self.mcp_servers.insert(Arc::clone(&server.name), Arc::new(server));
+    }
+
+    /// Forgets an MCP server.
+    pub fn remove_mcp_server(&mut self, id: McpServerId) {
+        let old = self.mcp_servers.values().find(|server| server.id == id).map(Arc::clone);
+        if let Some(old) = old {
+            self.mcp_servers.remove(&old.name);
+        }
+    }
 }
 
 /// Whether a caller with these two lists may use the model of this name.
 pub fn may_use(tenant: &Tenant, key: &Key, model: &str) -> bool {
     let permits = |list: &Option<BTreeSet<Arc<str>>>| list.as_ref().is_none_or(|names| names.contains(model));
     permits(&tenant.allowed_models) && permits(&key.allowed_models)
+}
+
+/// Which tools a caller may call.
+pub const fn rights<'a>(tenant: &'a Tenant, key: &'a Key) -> Rights<'a> {
+    Rights { tenant: tenant.allowed_tools.as_ref(), key: key.allowed_tools.as_ref() }
 }
 
 #[cfg(test)]

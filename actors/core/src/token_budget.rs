@@ -33,11 +33,12 @@ use std::collections::HashMap;
 
 mod account;
 mod accounts;
-mod bucket;
+pub(crate) mod bucket;
 mod bytes_per_token;
 mod hold;
 mod period;
 mod plan;
+mod request;
 mod reserve;
 mod view;
 

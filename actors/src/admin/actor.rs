@@ -2,8 +2,12 @@
 
 use super::config::{self, Export, Import, Plan};
 use super::origin::Origin;
-use super::{AdminError, Context, answers, capacity, groups, keys, models, tenants, tokens, uses};
-use super::{CapacityView, GroupView, KeyView, KeyWithSecret, ModelView, TenantView, TokenWithSecret};
+use super::{
+    AdminError, Context, answers, capacity, groups, keys, mcp_servers, models, tenants, tokens, uses,
+};
+use super::{
+    CapacityView, GroupView, KeyView, KeyWithSecret, McpServerView, ModelView, TenantView, TokenWithSecret,
+};
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AsyncContext, AtomicResponse, Handler, Message, WrapFuture};
 use obleth_core::response_cache::Purge;
@@ -30,6 +34,9 @@ pub enum Write {
     DeleteGroup(String),
     PutCapacity(Vec<u8>),
     PurgeCache(Purge),
+    CreateMcpServer(Vec<u8>),
+    PatchMcpServer(String, Vec<u8>),
+    DeleteMcpServer(String),
     CreateAdminToken(Vec<u8>),
     DeleteAdminToken(String),
     /// The registry as it is between two writes.
@@ -62,6 +69,7 @@ pub enum Written {
     KeyWithSecret(Box<KeyWithSecret>),
     Group(Box<GroupView>),
     Capacity(Box<CapacityView>),
+    McpServer(Box<McpServerView>),
     TokenWithSecret(Box<TokenWithSecret>),
     Exported(Box<Export>),
     Imported(Box<Plan>),
@@ -102,6 +110,13 @@ impl Context {
             Write::DeleteGroup(name) => gone(groups::delete(self, by, &name).await)?,
             Write::PutCapacity(body) => Written::Capacity(Box::new(capacity::put(self, by, &body).await?)),
             Write::PurgeCache(purge) => gone(answers::purge(self, by, purge).await)?,
+            Write::CreateMcpServer(body) => {
+                Written::McpServer(Box::new(mcp_servers::create(self, by, &body).await?))
+            }
+            Write::PatchMcpServer(name, body) => {
+                Written::McpServer(Box::new(mcp_servers::patch(self, by, &name, &body).await?))
+            }
+            Write::DeleteMcpServer(name) => gone(mcp_servers::delete(self, by, &name).await)?,
             Write::CreateAdminToken(body) => {
                 Written::TokenWithSecret(Box::new(tokens::create(self, by, &body).await?))
             }

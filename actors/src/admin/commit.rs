@@ -6,12 +6,12 @@
 
 use super::origin::Origin;
 use super::tokens::{self, AdminToken};
-use super::{AdminError, Context, FieldError, capacity, groups, keys, models, tenants};
+use super::{AdminError, Context, FieldError, capacity, groups, keys, mcp_servers, models, tenants};
 use crate::clock::unix_micros;
 use crate::fairshare;
 use obleth_core::fair_queue::{GroupPlan, NO_CAP};
-use obleth_core::ids::{GroupId, KeyId, ModelId, TenantId};
-use obleth_core::registry::{Group, Key, KeyDigest, Model, Registry, Tenant, TenantStatus};
+use obleth_core::ids::{GroupId, KeyId, McpServerId, ModelId, TenantId};
+use obleth_core::registry::{Group, Key, KeyDigest, McpServer, Model, Registry, Tenant, TenantStatus};
 use obleth_core::response_cache::Purge;
 use obleth_schema::StoreError;
 use obleth_schema::audit::AuditRow;
@@ -71,6 +71,8 @@ enum Effect {
     NoTenant(TenantId),
     Key(Box<Key>),
     NoKey(KeyId),
+    McpServer(Box<McpServer>),
+    NoMcpServer(McpServerId),
     Slots(u32),
     Token(KeyDigest, AdminToken),
     NoToken(String),
@@ -129,6 +131,10 @@ fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
         Change::Tenant(Delete(gone)) => Effect::NoTenant(id(gone, TenantId)?),
         Change::Key(Insert(row) | Update(row, _)) => Effect::Key(Box::new(keys::snapshot(row)?)),
         Change::Key(Delete(gone)) => Effect::NoKey(id(gone, KeyId)?),
+        Change::McpServer(Insert(row) | Update(row, _)) => {
+            Effect::McpServer(Box::new(mcp_servers::snapshot(&context.sealer, row)?))
+        }
+        Change::McpServer(Delete(gone)) => Effect::NoMcpServer(id(gone, McpServerId)?),
         Change::Capacity(row, _) => Effect::Slots(capacity::slots(row).unwrap_or(context.slots)),
         Change::AddAdminToken(row) => {
             let (digest, token) = tokens::entry(row)?;
@@ -232,6 +238,14 @@ impl Context {
                 registry.remove_key(id);
                 None
             }
+            Effect::McpServer(server) => {
+                registry.put_mcp_server(*server);
+                None
+            }
+            Effect::NoMcpServer(id) => {
+                registry.remove_mcp_server(id);
+                None
+            }
             Effect::Slots(slots) => Some(fairshare::Change::Slots(slots)),
             Effect::Token(digest, token) => {
                 self.change_tokens(|tokens| _ = tokens.insert(digest, Arc::new(token)));
@@ -271,6 +285,7 @@ fn duplicate(field: &'static str) -> AdminError {
         "models.model_name" | "model_names.name" => ("model_name", "a model has this name or alias already"),
         "tenants.name" => ("name", "a tenant has this name already"),
         "tenant_groups.name" => ("name", "a group has this name already"),
+        "mcp_servers.name" => ("name", "an MCP server has this name already"),
         "admin_tokens.name" => ("name", "an admin token has this name already"),
         "keys.key_hash" | "keys.previous_hash" => ("key_hash", "a key has this hash already"),
         _ => ("id", "this exists already"),

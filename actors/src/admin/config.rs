@@ -9,6 +9,7 @@ use super::{AdminError, Context, FieldError};
 use obleth_schema as schema;
 use obleth_schema::groups::GroupRow;
 use obleth_schema::keys::KeyRow;
+use obleth_schema::mcp_servers::McpServerRow;
 use obleth_schema::models::ModelRow;
 use obleth_schema::tenants::TenantRow;
 use schemars::JsonSchema;
@@ -80,6 +81,7 @@ struct Stored {
     models: Vec<ModelRow>,
     tenants: Vec<TenantRow>,
     keys: Vec<KeyRow>,
+    mcp_servers: Vec<McpServerRow>,
 }
 
 impl Stored {
@@ -89,6 +91,7 @@ impl Stored {
             models: schema::models::all(&context.store).await?,
             tenants: schema::tenants::all(&context.store).await?,
             keys: schema::keys::all(&context.store).await?,
+            mcp_servers: schema::mcp_servers::all(&context.store).await?,
         })
     }
 

@@ -4,6 +4,7 @@ use super::fields::{FieldError, UsdField, check_names, check_range};
 use super::models::yes;
 use crate::shapes::{PeriodName, StepName};
 use obleth_core::brownout::Step;
+use obleth_core::mcp::ToolGlobs;
 use obleth_core::token_budget::{Limits, Period, PeriodBudget};
 use obleth_core::units::Usd;
 use schemars::{JsonSchema, Schema};
@@ -130,6 +131,11 @@ pub fn limits_of(
         requests_per_minute: count(requests_per_minute),
         budgets: budgets.iter().map(budget).collect(),
     }
+}
+
+/// A list of `server/tool` globs as the data plane uses it.
+pub fn tool_globs(globs: Option<Vec<String>>) -> Option<ToolGlobs> {
+    globs.map(|globs| ToolGlobs::of(globs.iter().map(String::as_str)))
 }
 
 /// An allow list as the data plane uses it.

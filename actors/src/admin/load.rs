@@ -1,6 +1,6 @@
 //! The registry at start: everything the database holds becomes the first snapshot.
 
-use super::{AdminError, Context, capacity, groups, keys, models, tenants};
+use super::{AdminError, Context, capacity, groups, keys, mcp_servers, models, tenants};
 use crate::fairshare::Change;
 use obleth_core::registry::{Registry, TenantStatus};
 
@@ -29,6 +29,9 @@ impl Context {
             registry.put_key(keys::snapshot(&row)?);
         }
         self.load_tokens().await?;
+        for row in obleth_schema::mcp_servers::all(&self.store).await? {
+            registry.put_mcp_server(mcp_servers::snapshot(&self.sealer, &row)?);
+        }
         self.put(registry);
         self.reconfigure(changes).await
     }

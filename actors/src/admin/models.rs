@@ -18,7 +18,7 @@ mod spec;
 use row::to_row;
 pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
 pub use spec::ModelSpec;
-pub(super) use spec::yes;
+pub(super) use spec::{HeaderValue, check_header_value, never, yes};
 
 /// As the audit names it.
 const KIND: &str = "model";

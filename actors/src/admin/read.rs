@@ -1,6 +1,7 @@
 //! Reads of the management API: straight from the database, page by page.
 
-use super::{Admin, AdminError, GroupView, KeyView, ModelView, TenantView, groups, keys, models, tenants};
+use super::{Admin, AdminError, GroupView, KeyView, McpServerView, ModelView, TenantView};
+use super::{groups, keys, mcp_servers, models, tenants};
 use crate::shapes::Cursor;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -131,6 +132,18 @@ impl Admin {
     pub async fn key(&self, id: &str) -> Result<KeyView, AdminError> {
         let row = keys::stored(&self.context, id).await?;
         Ok(keys::view(&row)?.used(self.context.last_use(&row.id).await?))
+    }
+
+    /// `GET /mcp-servers`.
+    pub async fn mcp_servers(&self, window: Window) -> Result<Page<McpServerView>, AdminError> {
+        let after = window.after.as_deref();
+        let rows = schema::mcp_servers::list(&self.context.store, after, window.limit + 1).await?;
+        window.page(rows, |row| row.name.clone(), |row| Ok(mcp_servers::view(row)))
+    }
+
+    /// `GET /mcp-servers/{name}`.
+    pub async fn mcp_server(&self, name: &str) -> Result<McpServerView, AdminError> {
+        Ok(mcp_servers::view(&mcp_servers::stored(&self.context, name).await?))
     }
 
     /// `GET /groups`.

@@ -4,7 +4,7 @@
 use super::commit::Step;
 use super::origin::Origin;
 use super::seal::Sealer;
-use super::{AdminError, models};
+use super::{AdminError, mcp_servers, models};
 use crate::clock::unix_micros;
 use obleth_schema::Store;
 use obleth_schema::changes::{Change, Edit, apply};
@@ -34,6 +34,13 @@ pub async fn rotate(store: &Store, from: &Sealer, to: &Sealer) -> Result<Rotatio
         rotation.sealed += count;
         rotation.plain += plain;
         changes.push(Change::Model(Edit::Update(sealed, row.version)));
+    }
+    for row in &obleth_schema::mcp_servers::all(store).await? {
+        let wrong = |error| AdminError::Sealed(format!("the secret of MCP server {:?} {error}", row.name));
+        let Some(sealed) = mcp_servers::resealed((from, to), row).map_err(wrong)? else { continue };
+        rotation.sealed += 1;
+        rotation.plain += usize::from(row.auth_header_sealed.as_deref().is_some_and(Sealer::is_plain));
+        changes.push(Change::McpServer(Edit::Update(sealed, row.version)));
     }
     if changes.is_empty() {
         return Ok(rotation);

@@ -6,7 +6,7 @@ use crate::clock::{Clock, unix_micros};
 use crate::guards::Hold;
 use obleth_core::ids::{KeyId, TenantId};
 use obleth_core::token_budget::{
-    Amount, Demand, HoldId, Limits, Owner, Rates, Settlement, Standing, TokenBudget,
+    Amount, Demand, Granted, HoldId, Limits, Owner, Rates, Refusal, Settlement, Standing, TokenBudget,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -72,10 +72,28 @@ impl Desk {
     }
 
     pub(super) fn reserve(self: &Arc<Self>, demand: &Demand<'_>) -> Result<Hold, NoHold> {
-        let shard = self.place(demand.tenant);
         let now = self.clock.now();
+        self.hold(demand.tenant, |core| core.reserve(now, demand))
+    }
+
+    pub(super) fn reserve_request(
+        self: &Arc<Self>,
+        tenant: (TenantId, &Limits),
+        key: (KeyId, &Limits),
+    ) -> Result<Hold, NoHold> {
+        let (now, unix) = (self.clock.now(), unix_micros());
+        self.hold(tenant.0, |core| core.reserve_request(now, unix, tenant, key))
+    }
+
+    /// What the core of a tenant's shard gives, as a guard.
+    fn hold(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        reserve: impl FnOnce(&mut TokenBudget) -> Result<Granted, Refusal>,
+    ) -> Result<Hold, NoHold> {
+        let shard = self.place(tenant);
         let reserved = self.with(shard, |shard| {
-            let reserved = shard.core.reserve(now, demand);
+            let reserved = reserve(&mut shard.core);
             shard.given = reserved.as_ref().ok().map(|granted| granted.id);
             reserved
         });

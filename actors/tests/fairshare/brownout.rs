@@ -29,6 +29,7 @@ fn registry(policies: &[(u128, Option<Policy>)]) -> Arc<Registry> {
             max_in_flight: None,
             max_queued: None,
             allowed_models: None,
+            allowed_tools: None,
             brownout: *brownout,
             limits: Limits::default(),
         });

@@ -112,6 +112,8 @@ fn row() -> Arc<LedgerRow> {
         total_ms: 1,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 1,
         bytes_out: 1,
     })

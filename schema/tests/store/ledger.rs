@@ -185,6 +185,8 @@ async fn a_row_of_the_core_is_written_as_it_is(store: Store) {
         total_ms: 3,
         target_pod: Some("pod".into()),
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 4,
         bytes_out: 5,
     };

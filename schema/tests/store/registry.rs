@@ -4,7 +4,8 @@ use super::backend::on_both;
 use super::rows;
 use obleth_schema::capacity::CapacityRow;
 use obleth_schema::groups::DEFAULT_GROUP_ID;
-use obleth_schema::{Store, StoreError, capacity, groups, keys, models, tenants};
+use obleth_schema::mcp_servers::McpServerRow;
+use obleth_schema::{Store, StoreError, capacity, groups, keys, mcp_servers, models, tenants};
 use std::time::Duration;
 
 on_both!(
@@ -24,7 +25,34 @@ on_both!(
     keys_page_by_id_and_by_tenant,
     a_caller_that_leaves_breaks_nothing,
     the_capacity_is_one_row_with_a_version,
+    mcp_servers_are_kept_by_name,
 );
+
+async fn mcp_servers_are_kept_by_name(store: Store) {
+    let (b, a) = (rows::mcp_server("b"), rows::mcp_server("a"));
+    mcp_servers::insert(&store, &b).await.unwrap();
+    mcp_servers::insert(&store, &a).await.unwrap();
+    let again = mcp_servers::insert(&store, &rows::mcp_server("a")).await;
+    assert!(matches!(again, Err(StoreError::Duplicate { field: "mcp_servers.name" })));
+    assert_eq!(mcp_servers::all(&store).await.unwrap(), [a.clone(), b.clone()]);
+    assert_eq!(mcp_servers::list(&store, Some("a"), 9).await.unwrap(), std::slice::from_ref(&b));
+    let bare = McpServerRow {
+        version: 2,
+        name: "c".to_owned(),
+        auth_header_sealed: None,
+        timeout_secs: None,
+        requests_per_minute: None,
+        description: None,
+        enabled: false,
+        ..a.clone()
+    };
+    mcp_servers::update(&store, &bare, 1).await.unwrap();
+    assert!(matches!(mcp_servers::update(&store, &a, 1).await, Err(StoreError::Stale)));
+    assert_eq!(mcp_servers::by_name(&store, "a").await.unwrap(), None);
+    assert_eq!(mcp_servers::by_name(&store, "c").await.unwrap(), Some(bare));
+    assert!(mcp_servers::delete(&store, &a.id).await.unwrap());
+    assert!(!mcp_servers::delete(&store, &a.id).await.unwrap());
+}
 
 async fn the_capacity_is_one_row_with_a_version(store: Store) {
     let first = capacity::load(&store).await.unwrap();

@@ -3,6 +3,7 @@
 use obleth_schema::groups::{DEFAULT_GROUP_ID, GroupRow};
 use obleth_schema::keys::KeyRow;
 use obleth_schema::ledger::LedgerRecord;
+use obleth_schema::mcp_servers::McpServerRow;
 use obleth_schema::models::ModelRow;
 use obleth_schema::tenants::TenantRow;
 use uuid::Uuid;
@@ -90,6 +91,22 @@ pub fn model(name: &str, aliases: &[&str]) -> ModelRow {
         description: some("what it is for"),
         created_at: 41,
         updated_at: 42,
+    }
+}
+
+pub fn mcp_server(name: &str) -> McpServerRow {
+    McpServerRow {
+        id: id(),
+        version: 1,
+        name: name.to_owned(),
+        upstream_url: "http://up/mcp".to_owned(),
+        auth_header_sealed: some("sealed header"),
+        enabled: true,
+        timeout_secs: Some(1),
+        requests_per_minute: Some(2),
+        description: some("what it is for"),
+        created_at: 51,
+        updated_at: 52,
     }
 }
 

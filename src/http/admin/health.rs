@@ -22,7 +22,7 @@ pub(super) struct WithHealth {
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
-struct HealthView {
+pub(super) struct HealthView {
     #[schemars(with = "BreakerName")]
     state: &'static str,
     /// Null while it has always stood so.
@@ -49,7 +49,8 @@ pub(super) fn page_with_health(gateway: &Gateway, page: Page<ModelView>) -> Page
     Page { data, next_cursor: page.next_cursor }
 }
 
-fn shown(view: Option<View>, now: Moment) -> HealthView {
+/// A breaker; `None`: nothing was asked of its upstream yet.
+pub(super) fn shown(view: Option<View>, now: Moment) -> HealthView {
     let unix = |at: Moment| {
         let micros = |span: std::time::Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         rfc3339(unix_micros().saturating_sub(micros(now.since(at))).saturating_add(micros(at.since(now))))

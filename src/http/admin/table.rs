@@ -14,15 +14,16 @@ use super::place::{Entry, Place, table};
 use super::usage::{LogsQuery, SeriesQuery, StatementQuery, SummaryQuery};
 use super::{NoQuery, Paging, Version, version};
 use super::{
-    audit, budgets, cache, check, config, fairshare, groups, keys, models, openapi, stats, tenants, tokens,
-    usage,
+    audit, budgets, cache, check, config, fairshare, groups, keys, mcp_servers, models, openapi, stats,
+    tenants, tokens, usage,
 };
 use crate::error::Code::{self, Conflict, NotFound, StaleVersion};
 use crate::stats::Report;
 use obleth_actors::accounting::usage::{LogView, SeriesView, StatementView, SummaryView};
 use obleth_actors::admin::{
     AuditView, CapacitySpec, CapacityView, Export, GroupSpec, GroupView, KeySpec, KeyView, KeyWithSecret,
-    ModelSpec, Page, Plan, Rotate, Sections, TenantSpec, TenantView, TokenSpec, TokenView, TokenWithSecret,
+    McpServerSpec, ModelSpec, Page, Plan, Rotate, Sections, TenantSpec, TenantView, TokenSpec, TokenView,
+    TokenWithSecret,
 };
 
 /// Of a route that changes what is there.
@@ -99,6 +100,19 @@ table! {
             |it| it.patches::<GroupSpec>().gives::<GroupView>(200).refuses(CHANGE);
         delete(NoQuery) Operator groups::delete, "Deletes a group that has no tenants.",
             |it| it.gives_nothing().refuses(CHANGE);
+    }
+    "/mcp-servers" {
+        get(Paging) Viewer mcp_servers::list, "All MCP servers, by name.",
+            |it| it.gives::<Page<mcp_servers::WithHealth>>(200);
+        post(NoQuery) Operator mcp_servers::create, "Registers an MCP server.",
+            |it| it.takes::<McpServerSpec>().gives::<mcp_servers::WithHealth>(201).refuses(&[Conflict]);
+    }
+    "/mcp-servers/{name}" {
+        get(NoQuery) Viewer mcp_servers::one, "One MCP server.", |it| it.gives::<mcp_servers::WithHealth>(200);
+        patch(NoQuery) Operator mcp_servers::patch, "Changes fields of an MCP server.",
+            |it| it.patches::<McpServerSpec>().gives::<mcp_servers::WithHealth>(200).refuses(CHANGE);
+        delete(NoQuery) Operator mcp_servers::delete, "Deletes an MCP server.",
+            |it| it.gives_nothing().refuses(&[StaleVersion]);
     }
     "/fairshare/live" {
         get(LiveQuery) Viewer fairshare::live, "Who runs, waits, and is entitled to what.",

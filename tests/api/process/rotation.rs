@@ -8,7 +8,7 @@ use std::path::Path;
 const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECOND: &str = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const THIRD: &str = "AgECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const SECRETS: [&str; 3] = ["very-secret-1", "very-secret-2", "very-secret-3"];
+const SECRETS: [&str; 4] = ["very-secret-1", "very-secret-2", "very-secret-3", "rotated-mcp-secret"];
 
 /// Exit code, stdout and stderr of a rotation of the database in `folder`.
 async fn rotate(folder: &Path, from: &str, to: &str) -> (Option<i32>, String) {
@@ -37,6 +37,8 @@ async fn furnished(upstream: &Upstream, key: &str) -> (TestApp, String) {
     app.model_with(json!({"model_name": "m", "api_key": SECRETS[0], "upstream_headers": headers})).await;
     app.model_with(json!({"model_name": "n", "api_key": SECRETS[2]})).await;
     app.model("open").await;
+    let server = json!({"name": "s", "upstream_url": format!("http://{}/mcp", upstream.address), "auth_header": SECRETS[3]});
+    app.admin().post("/api/v1/mcp-servers", &server).await.expect(201);
     let tenant = app.tenant(json!({"name": "acme"})).await;
     let secret = app.key(&tenant, json!({"name": "k"})).await;
     (app, secret)
@@ -53,19 +55,24 @@ fn every_secret_is_encrypted_anew_and_opens_with_the_new_key_alone() {
         assert!(told.contains("another key") && told.contains("nothing was changed"), "{told}");
         let (code, told) = rotate(folder.path(), FIRST, SECOND).await;
         assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("3 secret(s) encrypted with the new key, 0 of them"), "{told}");
+        assert!(told.contains("4 secret(s) encrypted with the new key, 0 of them"), "{told}");
         let (code, told) = rotate(folder.path(), FIRST, SECOND).await;
         assert_eq!(code, Some(0), "{told}");
         assert!(told.contains("0 secret(s)"), "a second run has nothing to do: {told}");
         let (code, told) = rotate(folder.path(), FIRST, THIRD).await;
         assert_eq!(code, Some(1), "the old key opens nothing any more: {told}");
-        clean(folder.path(), &[SECRETS[0], SECRETS[1], SECRETS[2], &secret, FIRST, SECOND]);
+        clean(folder.path(), &[SECRETS[0], SECRETS[1], SECRETS[2], SECRETS[3], &secret, FIRST, SECOND]);
 
         let app = TestApp::start_in(folder, &upstream.base(), &[("OBLETH_ENCRYPTION_KEY", SECOND)]).await;
         app.client(&secret).chat("m").await.expect(200);
         let seen = upstream.seen().pop().unwrap();
         assert_eq!(seen.headers.get("authorization").unwrap(), &format!("Bearer {}", SECRETS[0]));
         assert_eq!(seen.headers.get("x-auth").unwrap(), SECRETS[1]);
+        app.client(&secret)
+            .post("/mcp/s", &json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}))
+            .await
+            .expect(200);
+        assert_eq!(upstream.last().header("authorization"), Some(SECRETS[3]));
         let rows = app.admin().get("/api/v1/audit?kind=encryption_key").await.expect(200).json();
         assert_eq!(rows["data"].as_array().unwrap().len(), 1);
         assert_eq!(rows["data"][0]["actor"]["id"], "rotate-encryption-key");
@@ -86,7 +93,7 @@ fn what_was_stored_in_the_open_is_sealed() {
         let folder = app.stop().await;
         let (code, told) = rotate(folder.path(), "", SECOND).await;
         assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("3 secret(s) encrypted with the new key, 3 of them"), "{told}");
+        assert!(told.contains("4 secret(s) encrypted with the new key, 4 of them"), "{told}");
         clean(folder.path(), &SECRETS);
         let app = TestApp::start_in(folder, &upstream.base(), &[("OBLETH_ENCRYPTION_KEY", SECOND)]).await;
         app.client(&secret).chat("n").await.expect(200);

@@ -54,6 +54,7 @@ struct Notes {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     open: AtomicUsize,
+    busy: AtomicUsize,
     left: AtomicUsize,
 }
 
@@ -112,6 +113,11 @@ impl Upstream {
         self.notes.open.load(Ordering::SeqCst)
     }
 
+    /// Requests that are being answered.
+    pub fn busy(&self) -> usize {
+        self.notes.busy.load(Ordering::SeqCst)
+    }
+
     /// Requests whose client left while a script waited or wrote.
     pub fn left(&self) -> usize {
         self.notes.left.load(Ordering::SeqCst)
@@ -125,7 +131,10 @@ async fn serve(mut socket: TcpStream, number: usize, notes: Arc<Notes>, script: 
     while let Some(seen) = read_request(&mut socket, &mut buffer, number).await {
         let steps = script(&seen);
         notes.seen.lock().unwrap().push(seen);
-        if !play(&mut socket, steps, &notes).await {
+        notes.busy.fetch_add(1, Ordering::SeqCst);
+        let usable = play(&mut socket, steps, &notes).await;
+        notes.busy.fetch_sub(1, Ordering::SeqCst);
+        if !usable {
             break;
         }
     }

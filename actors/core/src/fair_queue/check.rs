@@ -83,8 +83,8 @@ impl FairQueue {
 
     fn check_tenant(&self, place: Place, tenant: &Tenant, sums: &Sums) -> Result<(), Broken> {
         let group = self.groups.at(tenant.group).ok_or(Broken::Line)?;
-        holds(tenant.in_flight == sums.in_flight.values().sum(), Broken::InFlight)?;
-        holds(tenant.queued.count == sums.queued.values().sum(), Broken::Queued)?;
+        holds(tenant.in_flight == sums.in_flight.values().sum::<u32>(), Broken::InFlight)?;
+        holds(tenant.queued.count == sums.queued.values().sum::<u32>(), Broken::Queued)?;
         holds(tenant.queued.cost == sums.cost, Broken::Queued)?;
         let active = if tenant.is_idle() { 0 } else { tenant.plan.weight.get() };
         holds(tenant.counted == active, Broken::ActiveWeight)?;
@@ -134,7 +134,7 @@ impl FairQueue {
         let members =
             || self.tenants.iter().filter(|(_, tenant)| tenant.group == place).map(|(_, tenant)| tenant);
         holds(group.members == members().count(), Broken::Line)?;
-        holds(group.queued == members().map(|tenant| tenant.queued.count).sum(), Broken::Queued)?;
+        holds(group.queued == members().map(|tenant| tenant.queued.count).sum::<u32>(), Broken::Queued)?;
         holds(group.account.tag >= group.account.floor, Broken::Floor)?;
         let active: u64 = members().map(|tenant| u64::from(tenant.counted)).sum();
         holds(group.active_weight == active, Broken::ActiveWeight)?;
@@ -158,8 +158,11 @@ impl FairQueue {
 
     fn check_model(&self, place: Place, model: &Model, sums: &BTreeMap<Place, Sums>) -> Result<(), Broken> {
         let count = |map: &BTreeMap<Place, u32>| map.get(&place).copied().unwrap_or_default();
-        holds(model.in_flight == sums.values().map(|sum| count(&sum.in_flight)).sum(), Broken::InFlight)?;
-        holds(model.queued == sums.values().map(|sum| count(&sum.queued)).sum(), Broken::Queued)?;
+        holds(
+            model.in_flight == sums.values().map(|sum| count(&sum.in_flight)).sum::<u32>(),
+            Broken::InFlight,
+        )?;
+        holds(model.queued == sums.values().map(|sum| count(&sum.queued)).sum::<u32>(), Broken::Queued)?;
         let cells = || self.groups.iter().filter_map(|(_, group)| group.cell(place));
         let weight: u64 = cells().map(|cell| u64::from(cell.counted)).sum();
         holds(model.active_weight == weight, Broken::ActiveWeight)?;

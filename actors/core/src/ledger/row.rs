@@ -80,7 +80,7 @@ pub struct LedgerRow {
     /// Registered name; empty when the request named no model that exists.
     pub model: Arc<str>,
     pub upstream_model: Arc<str>,
-    /// Path of the route, e.g. `/v1/chat/completions`.
+    /// Path of the route, e.g. `/v1/chat/completions`; `mcp` for all of MCP.
     pub route: &'static str,
     pub stream: bool,
     pub admission: Admission,
@@ -98,6 +98,10 @@ pub struct LedgerRow {
     pub total_ms: u64,
     pub target_pod: Option<Arc<str>>,
     pub session_id: Option<Arc<str>>,
+    /// Name of a registered MCP server.
+    pub mcp_server: Option<Arc<str>>,
+    /// The tool that was called, as its server names it.
+    pub mcp_tool: Option<Arc<str>>,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }

@@ -10,6 +10,7 @@ fn key(id: u128, secret: &str) -> Key {
         disabled: false,
         expires_at: None,
         allowed_models: None,
+        allowed_tools: None,
         max_in_flight: None,
         limits: Limits::default(),
         used: LastUse::default(),
@@ -68,6 +69,7 @@ fn a_brownout_policy_is_known_as_long_as_a_tenant_has_it() {
         max_in_flight: None,
         max_queued: None,
         allowed_models: None,
+        allowed_tools: None,
         brownout,
         limits: Limits::default(),
     };

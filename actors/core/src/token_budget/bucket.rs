@@ -14,7 +14,7 @@ fn product(a: u64, b: u64) -> u128 {
 
 /// A bucket. Full when its debt is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// What a minute fills, and what it holds at most.
     limit: NonZeroU64,
     /// Taken and not filled up again, as of `at`.

@@ -10,6 +10,7 @@ mod calendar;
 mod naive;
 mod random;
 mod ratio;
+mod requests;
 mod rules;
 
 /// 2026-05-10 12:00 UTC.

@@ -27,6 +27,8 @@ fn row(number: u128) -> LedgerRow {
         total_ms: 0,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 0,
         bytes_out: 0,
     }

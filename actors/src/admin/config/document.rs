@@ -4,17 +4,17 @@ use super::super::document::{Patch, read, value};
 use super::super::fields::{FieldError, check_name};
 use super::super::groups::GroupSpec;
 use super::super::keys::KeySpec;
+use super::super::mcp_servers::McpServerSpec;
 use super::super::models::ModelSpec;
 use super::super::tenants::TenantSpec;
 use super::secrets::{Trust, resolve};
-use super::shape::{Entry, KeyEntry, ModelEntry};
+use super::shape::{Entry, KeyEntry, McpServerEntry, ModelEntry};
 use chrono::{DateTime, Utc};
 use obleth_core::net::Outbound;
 use obleth_core::registry::KeyDigest;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
@@ -44,6 +44,7 @@ pub(super) struct Wanted {
     pub models: Option<Vec<Item<ModelSpec>>>,
     pub tenants: Option<Vec<Item<TenantSpec>>>,
     pub keys: Option<Vec<Item<KeyItem>>>,
+    pub mcp_servers: Option<Vec<Item<McpServerSpec>>>,
 }
 
 /// A document as it is written. A section that is absent is untouched.
@@ -63,10 +64,9 @@ pub struct Sections {
     #[serde(default)]
     #[schemars(with = "Option<Vec<Entry<KeyEntry>>>")]
     keys: Option<Vec<Patch>>,
-    /// Reserved.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<Value>>", length(max = 0))]
-    mcp_servers: Option<Vec<Box<RawValue>>>,
+    #[schemars(with = "Option<Vec<McpServerEntry>>")]
+    mcp_servers: Option<Vec<Patch>>,
 }
 
 /// Whether `text` is a document that could be imported, as far as that can be said without the database.
@@ -78,9 +78,6 @@ impl Wanted {
     /// Reads a document; an error names the place.
     pub(super) fn read(text: &[u8], trust: Trust, outbound: &Outbound) -> Result<Self, FieldError> {
         let sections: Sections = read(text)?;
-        if sections.mcp_servers.is_some_and(|servers| !servers.is_empty()) {
-            return Err(FieldError::new("mcp_servers", "MCP servers are not part of this version"));
-        }
         let mut aliases = HashSet::new();
         Ok(Self {
             groups: section(
@@ -122,6 +119,18 @@ impl Wanted {
                 |item| Ok((key(item)?, None)),
                 |item| item.spec.hash.to_hex(),
             )?,
+            mcp_servers: section(
+                "mcp_servers",
+                sections.mcp_servers,
+                |mut item| {
+                    let id = item.id()?;
+                    refer_field(&mut item, "auth_header", trust)?;
+                    let spec = item.whole::<McpServerSpec>()?;
+                    spec.check(outbound)?;
+                    Ok((Item { id, spec }, None))
+                },
+                |item| item.spec.name.clone(),
+            )?,
         })
     }
 }
@@ -155,13 +164,19 @@ fn section<S>(
     Ok(Some(made))
 }
 
-/// Puts values in place of references to secrets.
-fn refer(item: &mut Patch, trust: Trust) -> Result<(), FieldError> {
-    if let Some(raw) = item.raw("api_key")
-        && let Some(value) = resolve("api_key", raw, trust)?
+/// Puts a value in place of a reference to a secret.
+fn refer_field(item: &mut Patch, field: &str, trust: Trust) -> Result<(), FieldError> {
+    if let Some(raw) = item.raw(field)
+        && let Some(value) = resolve(field, raw, trust)?
     {
-        item.set("api_key", value);
+        item.set(field, value);
     }
+    Ok(())
+}
+
+/// Puts values in place of references to the secrets of a model.
+fn refer(item: &mut Patch, trust: Trust) -> Result<(), FieldError> {
+    refer_field(item, "api_key", trust)?;
     let Some(raw) = item.raw("upstream_headers") else {
         return Ok(());
     };

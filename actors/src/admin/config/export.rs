@@ -2,6 +2,7 @@
 
 use super::super::groups::{self, DEFAULT, GroupSpec};
 use super::super::keys::{self, KeySpec};
+use super::super::mcp_servers::{self, McpServerSpec};
 use super::super::models::{self, ModelSpec};
 use super::super::seal::Sealer;
 use super::super::tenants::{self, TenantSpec};
@@ -20,6 +21,7 @@ pub struct Export {
     models: Vec<Exported<ModelSpec>>,
     tenants: Vec<Exported<TenantSpec>>,
     keys: Vec<Exported<KeyDocument>>,
+    mcp_servers: Vec<Exported<McpServerSpec>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -64,7 +66,11 @@ impl Export {
             let tenant = tenant_names.get(row.tenant_id.as_str()).ok_or(AdminError::Internal)?;
             Ok(Exported { id: row.id.clone(), spec: key(row, tenant, now)? })
         });
+        let mcp_servers = stored.mcp_servers.iter();
         Ok(Self {
+            mcp_servers: mcp_servers
+                .map(|row| Exported { id: row.id.clone(), spec: mcp_servers::spec_of(row) })
+                .collect(),
             groups: groups.map(|row| Exported { id: row.id.clone(), spec: groups::spec_of(row) }).collect(),
             models: models.collect::<Result<_, AdminError>>()?,
             tenants: tenants.collect::<Result<_, AdminError>>()?,

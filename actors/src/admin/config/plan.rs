@@ -6,7 +6,7 @@
 use super::super::commit::Step;
 use super::super::fields::FieldError;
 use super::super::groups::DEFAULT as DEFAULT_GROUP;
-use super::super::{AdminError, Context, groups, keys, models, tenants};
+use super::super::{AdminError, Context, groups, keys, mcp_servers, models, tenants};
 use super::document::{Item, KeyItem, Wanted};
 use super::{Plan, Planned, Stored};
 use obleth_schema::changes::{Change, Edit};
@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 enum Phase {
     DeleteKeys,
     DeleteModels,
+    DeleteMcpServers,
+    McpServers,
     Groups,
     UpdateModels,
     CreateModels,
@@ -123,6 +125,7 @@ impl<'a> Planner<'a> {
         wanted.groups.as_deref().map_or(Ok(()), |items| self.groups(items))?;
         wanted.models.as_deref().map_or(Ok(()), |items| self.models(items))?;
         wanted.tenants.as_deref().map_or(Ok(()), |items| self.tenants(items))?;
+        wanted.mcp_servers.as_deref().map_or(Ok(()), |items| self.mcp_servers(items))?;
         match wanted.keys.as_deref() {
             Some(items) => self.keys(items),
             None => self.keys_of_doomed_tenants(),
@@ -204,6 +207,25 @@ impl<'a> Planner<'a> {
         }
         for row in stored.models.iter().filter(|row| prune && !shelf.met.contains(row.id.as_str())) {
             self.delete(Phase::DeleteModels, "models", models::removal(self.context, row)?);
+        }
+        Ok(())
+    }
+
+    fn mcp_servers(&mut self, items: &[Item<mcp_servers::McpServerSpec>]) -> Result<(), AdminError> {
+        let (stored, prune) = (self.stored, self.prune);
+        let mut shelf = Shelf::new(&stored.mcp_servers, |row| &row.id, |row| &row.name);
+        for (at, item) in items.iter().enumerate() {
+            let place = format!("mcp_servers[{at}]");
+            let old = shelf.find(item.id, &item.spec.name, |row| &row.id, &place)?;
+            let mut spec = item.spec.clone();
+            let another = mcp_servers::keep_secret(&self.context.sealer, &mut spec, old)?;
+            let (step, _) = mcp_servers::step(self.context, &spec, old, item.id)
+                .map_err(|error| placed(&place, error))?;
+            let hidden = another.then(|| "auth_header".to_owned());
+            self.put(Phase::McpServers, &place, step, hidden.into_iter().collect())?;
+        }
+        for row in stored.mcp_servers.iter().filter(|row| prune && !shelf.met.contains(row.id.as_str())) {
+            self.delete(Phase::DeleteMcpServers, "mcp_servers", mcp_servers::removal(row)?);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! Schemas only; entries are read field by field (`document`).
 
 use super::super::keys::KeySpec;
+use super::super::mcp_servers::McpServerSpec;
 use super::super::models::ModelSpec;
 use crate::shapes::{Id, Name, Time};
 use schemars::{JsonSchema, Schema, json_schema};
@@ -25,6 +26,16 @@ pub(super) struct ModelEntry {
     id: Option<Id>,
     #[schemars(flatten)]
     spec: ModelSpec,
+}
+
+/// An MCP server; its secret may be a reference.
+#[derive(JsonSchema)]
+#[schemars(transform = refer, deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct McpServerEntry {
+    id: Option<Id>,
+    #[schemars(flatten)]
+    spec: McpServerSpec,
 }
 
 /// A key: its tenant by name, its secret by digest.
@@ -59,7 +70,11 @@ fn refer(schema: &mut Schema) {
         let plain = value.take();
         *value = serde_json::json!({"anyOf": [plain, reference]});
     };
-    for at in ["/properties/api_key", "/properties/upstream_headers/additionalProperties"] {
+    for at in [
+        "/properties/api_key",
+        "/properties/auth_header",
+        "/properties/upstream_headers/additionalProperties",
+    ] {
         schema.pointer_mut(at).into_iter().for_each(also);
     }
 }

@@ -3,7 +3,7 @@
 use crate::admin::config::KeyItem;
 use crate::admin::document::objects;
 use crate::admin::fields::{FieldError, check_name};
-use crate::admin::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set};
+use crate::admin::limits::{BudgetSpec, check_budgets, check_limits, limits_of, name_set, tool_globs};
 use crate::admin::{AdminError, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
 use crate::shapes::{Id, Name, Time};
@@ -180,6 +180,7 @@ pub(in crate::admin) fn snapshot(row: &KeyRow) -> Result<Key, AdminError> {
         disabled: row.disabled,
         expires_at: row.expires_at,
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
+        allowed_tools: tool_globs(from_json_opt(row.allowed_tools.as_deref())?),
         max_in_flight: row.max_in_flight.and_then(|count| u32::try_from(count).ok()),
         limits: limits_of(
             row.tokens_per_minute,

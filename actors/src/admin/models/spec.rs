@@ -100,7 +100,10 @@ impl JsonSchema for HeaderValue {
     }
 }
 
-fn never<S: serde::Serializer>(_: &WriteOnly<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(in crate::admin) fn never<S: serde::Serializer>(
+    _: &WriteOnly<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_none()
 }
 
@@ -198,7 +201,7 @@ fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(token)
 }
 
-fn check_header_value(field: &str, value: &str) -> Result<(), FieldError> {
+pub(in crate::admin) fn check_header_value(field: &str, value: &str) -> Result<(), FieldError> {
     let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if !value.is_empty() && value.len() <= 8192 && visible {
         return Ok(());

@@ -4,7 +4,7 @@ use crate::admin::document::{object, objects};
 use crate::admin::fields::{FieldError, check_name, check_range};
 use crate::admin::groups::{DEFAULT, default_share, share_of, weight_of};
 use crate::admin::limits::{
-    BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set,
+    BrownoutSpec, BudgetSpec, check_brownout, check_budgets, check_limits, limits_of, name_set, tool_globs,
 };
 use crate::admin::{AdminError, from_json, from_json_opt, rfc3339, to_json, to_json_opt};
 use crate::clock::unix_micros;
@@ -215,6 +215,7 @@ pub(in crate::admin) fn snapshot(plans: &Plans, row: &TenantRow) -> Result<Tenan
         max_in_flight: number(row.max_in_flight),
         max_queued: number(row.max_queued),
         allowed_models: name_set(from_json_opt(row.allowed_models.as_deref())?),
+        allowed_tools: tool_globs(from_json_opt(row.allowed_tools.as_deref())?),
         brownout: plans.brownout.policy(from_json_opt(row.brownout.as_deref())?.as_ref()),
         limits: limits_of(
             row.tokens_per_minute,

@@ -35,6 +35,8 @@ pub(super) fn row(n: u128) -> LedgerRow {
         total_ms: 2,
         target_pod: None,
         session_id: None,
+        mcp_server: None,
+        mcp_tool: None,
         bytes_in: 5,
         bytes_out: 6,
     }

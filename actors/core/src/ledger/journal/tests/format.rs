@@ -16,6 +16,8 @@ fn full_row() -> LedgerRow {
         error_code: Some("upstream_truncated"),
         target_pod: Some("pod-1".into()),
         session_id: Some("s".into()),
+        mcp_server: None,
+        mcp_tool: None,
         ..row(1)
     }
 }

@@ -1,0 +1,5 @@
+mod lists;
+mod messages;
+mod names;
+mod servers;
+mod streams;

@@ -1,0 +1,71 @@
+//! MCP: the servers' own endpoints and the merged one, in both eras.
+
+use crate::support::{Answer, Caller, FakeMcp, TestApp};
+use serde_json::{Value, json};
+
+mod access;
+mod endings;
+mod load;
+mod merged;
+mod merged_calls;
+mod passing;
+mod registry;
+mod rights;
+mod sessions;
+mod traces;
+
+/// A gateway without a model.
+async fn gateway() -> TestApp {
+    TestApp::at("http://127.0.0.1:9", &[]).await
+}
+
+/// A gateway with one server, `s`, and a caller that may do everything.
+async fn with_server(server: &FakeMcp) -> (TestApp, Caller) {
+    let app = gateway().await;
+    server.register(&app, "s").await;
+    let caller = app.caller("t").await;
+    (app, caller)
+}
+
+/// A caller whose key has these fields.
+async fn caller_with(app: &TestApp, name: &str, tenant: Value, key: Value) -> Caller {
+    let named = |fields: Value| {
+        let mut named = json!({ "name": name });
+        named.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        named
+    };
+    let tenant = app.tenant(named(tenant)).await;
+    let key = app.key(&tenant, named(key)).await;
+    app.client(&key)
+}
+
+/// `error.data.code` of a JSON-RPC error, checked for its whole shape, and its own code.
+fn rpc_error(answer: &Answer) -> (i64, String) {
+    let body = answer.json();
+    assert_eq!(body["jsonrpc"], "2.0", "{body}");
+    let error = &body["error"];
+    assert!(error["message"].is_string(), "{body}");
+    for field in ["type", "code", "source", "request_id"] {
+        assert!(error["data"][field].is_string(), "{field} in {body}");
+    }
+    assert_eq!(error["data"]["request_id"].as_str(), answer.header("x-request-id"));
+    (error["code"].as_i64().unwrap(), error["data"]["code"].as_str().unwrap().to_owned())
+}
+
+/// The rows of the ledger, oldest first: status, code, server and tool.
+async fn rows(app: &TestApp) -> Vec<(u64, Option<String>, Option<String>, Option<String>)> {
+    app.idle().await;
+    let mut rows = app.rows().await;
+    rows.sort_by_key(|row| row["ts"].to_string());
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let row = |row: &Value| {
+        assert_eq!(row["route"], "mcp");
+        (
+            row["status"].as_u64().unwrap(),
+            text(&row["error_code"]),
+            text(&row["mcp_server"]),
+            text(&row["mcp_tool"]),
+        )
+    };
+    rows.iter().map(row).collect()
+}
