@@ -18,7 +18,7 @@ seconds=3 connections=4
 # Seconds to /ready; bytes a key beyond the record; p99 over that with few keys.
 limit_start=5 limit_bytes=300 limit_p99=1.3
 # `size_of::<Key>()`, which a test of obleth-core holds.
-record=240
+record=248
 admin_token=bench-admin-token-0123456789abcdef
 
 main() {
