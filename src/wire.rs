@@ -21,7 +21,7 @@ pub mod sse;
 pub mod usage;
 mod weight;
 
-pub use beyond::goes_beyond_body;
+pub use beyond::{goes_beyond_body, runs_in_background};
 pub use field::Field;
 pub use meter::StreamMeter;
 pub use request::{BodyError, Shape};

@@ -281,9 +281,7 @@ fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, A
 /// An upstream's base URL as it is joined with a route: without a trailing slash and without `/v1`.
 /// Names are not resolved here: the upstream may come up later.
 pub fn upstream_base(text: &str) -> Result<String, &'static str> {
-    // Of RFC 3986; a host in other letters is written in punycode.
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
-    if !text.bytes().all(allowed) {
+    if !has_letters_of_a_url(text) {
         return Err("must be a URL in ASCII such as http://host:8000/v1");
     }
     let url = url::Url::parse(text).map_err(|_| "must be a URL such as http://host:8000/v1")?;
@@ -301,6 +299,12 @@ pub fn upstream_base(text: &str) -> Result<String, &'static str> {
     }
     let base = url.as_str().trim_end_matches('/');
     Ok(base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/').to_owned())
+}
+
+/// Whether it has only what RFC 3986 allows; a host in other letters is written in punycode.
+fn has_letters_of_a_url(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    text.bytes().all(allowed)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The budgets: a hold over everything that limits tenant and key, or a typed refusal, before the queue.
 
 use super::record::Record;
-use super::resolve::Target;
+use super::resolve::{Target, windows};
 use super::timing::Stage;
 use crate::app::Worker;
 use crate::error::{Code, Fault, Quantity, SpentBudget};
@@ -115,12 +115,13 @@ fn most(record: &Record, target: &Target, limits: [&Limits; 2]) -> Most {
 /// No tokenizer makes more tokens of a text than it has bytes. What is not text may fill the whole window.
 fn most_prompt(target: &Target) -> u64 {
     let window = target.model.context_window;
+    let fits = |window| windows(&target.request, window);
     if target.request.has_media() || target.continues {
-        return window.unwrap_or(WINDOW);
+        return fits(window.unwrap_or(WINDOW));
     }
     let bytes = u64::try_from(target.body.len()).unwrap_or(u64::MAX);
     let frames = target.request.framed_items().max(1).saturating_mul(FRAME);
-    bytes.saturating_add(frames).min(window.unwrap_or(u64::MAX))
+    bytes.saturating_add(target.request.again()).saturating_add(frames).min(window.map_or(u64::MAX, fits))
 }
 
 /// The output bound to set, if the budget leaves as much. Many upstreams refuse one that does not fit into the window

@@ -10,7 +10,7 @@ use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::wire::multipart::{Form, is_form};
 use crate::wire::splice::{Rewrite, Spliced};
-use crate::wire::{BodyError, Route, Shape, Weight, goes_beyond_body};
+use crate::wire::{BodyError, Route, Shape, Weight, goes_beyond_body, runs_in_background};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
@@ -125,8 +125,24 @@ impl Parsed {
     /// Items that a template may put a frame around: messages or prompts.
     pub fn framed_items(&self) -> u64 {
         match self {
-            Self::Json(shape) => shape.messages.max(shape.prompts),
+            Self::Json(shape) => shape.messages.max(shape.inputs),
             Self::Form(_) => 1,
+        }
+    }
+
+    /// Texts that the upstream reads one by one, each within its window.
+    pub const fn inputs(&self) -> u64 {
+        match self {
+            Self::Json(shape) => shape.inputs,
+            Self::Form(_) => 1,
+        }
+    }
+
+    /// Bytes that the upstream reads more than once.
+    pub const fn again(&self) -> u64 {
+        match self {
+            Self::Json(shape) => shape.again,
+            Self::Form(_) => 0,
         }
     }
 
@@ -193,7 +209,12 @@ pub(super) async fn resolve(
 /// The prompt in tokens, as far as can be known before the upstream says it: never more than fits.
 pub(super) fn estimate(worker: &Worker, parsed: &Parsed, model: &Model) -> u64 {
     let ratio = worker.gateway.handles.budget.bytes_per_token(model.id);
-    parsed.prompt_tokens(ratio).min(model.context_window.unwrap_or(u64::MAX))
+    parsed.prompt_tokens(ratio).min(windows(parsed, model.context_window.unwrap_or(u64::MAX)))
+}
+
+/// What fits into the window, for all texts of a request together.
+pub(super) const fn windows(parsed: &Parsed, window: u64) -> u64 {
+    window.saturating_mul(parsed.inputs())
 }
 
 impl Target {
@@ -215,7 +236,7 @@ impl Target {
 /// Whether the caller may use the model for this request.
 pub(super) fn permit(caller: &Caller, model: &Model, request: &Parsed) -> Result<(), Fault> {
     check(caller, model)?;
-    if model.context_window.is_some_and(|window| request.fewest_prompt_tokens() > window) {
+    if model.context_window.is_some_and(|window| request.fewest_prompt_tokens() > windows(request, window)) {
         return Err(Fault::new(
             Code::ContextLengthExceeded,
             "the prompt is longer than the context window of this model",
@@ -251,6 +272,9 @@ fn no_such_model() -> Fault {
 async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<(Parsed, bool), Fault> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = is_form(content_type).then(|| content_type.to_owned());
+    if form.is_some() && !matches!(route, Route::Audio(_) | Route::Images(_)) {
+        return Err(Fault::new(Code::InvalidRequest, "the body of this route is JSON, not a form"));
+    }
     let bytes = Bytes::clone(body);
     let read = move || {
         let parsed = match form {
@@ -264,7 +288,13 @@ async fn parse(route: Route, headers: &HeaderMap, body: &Bytes) -> Result<(Parse
     } else {
         read()
     };
-    parsed.map_err(|error| refused(&error))
+    let parsed = parsed.map_err(|error| refused(&error))?;
+    if runs_in_background(route, body) {
+        // Its answer would be fetched later, on a route that there is not, and nobody would be charged for it.
+        let text = "`background` is not supported: the answer comes with the request";
+        return Err(Fault::new(Code::InvalidRequest, text).at("background"));
+    }
+    Ok(parsed)
 }
 
 fn refused(error: &BodyError) -> Fault {

@@ -47,6 +47,10 @@ impl Ending {
         if record.seat.is_none() || record.timing.sent.is_none() {
             return left;
         }
+        if !record.asked.as_ref().is_some_and(|asked| asked.stream) {
+            // Of an answer that would have come as a whole, nobody knows how much was written by then.
+            return Self { usage: unknown(record), spent: Spent::Held, ..left };
+        }
         let input = record.prompt_tokens();
         let usage = Usage { input, source: UsageSource::Estimated, ..Usage::default() };
         Self { usage, spent: Spent::Tokens { prompt: input, output: 0 }, ..left }
@@ -204,11 +208,21 @@ fn within_bounds(record: &Record, usage: Usage) -> Usage {
     Usage { input: usage.input.min(prompt), output: usage.output.min(granted.output), ..usage }
 }
 
+/// What a request used of which nobody says: the most it can be where a hard budget holds, which must not be passed,
+/// else what was expected.
+fn unknown(record: &Record) -> Usage {
+    let Some(granted) = record.hold.as_ref().map(Hold::granted).filter(|granted| granted.hard) else {
+        return estimated(record);
+    };
+    let (input, output) = (granted.held.tokens.saturating_sub(granted.output), granted.output);
+    Usage { input, output, source: UsageSource::Estimated, ..Usage::default() }
+}
+
 /// The row of a request that has its seat, should the process end before it does: charged by its estimate.
 pub(super) fn interrupted(record: &Record) -> LedgerRow {
     let usage = match record.estimated_tokens {
         0 => Usage::default(),
-        _ => estimated(record),
+        _ => unknown(record),
     };
     let code = Code::GatewayRestarted;
     let ending = Ending::answered(code.status(), usage, 0).because(code.status(), code.name());

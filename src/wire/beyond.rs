@@ -22,10 +22,32 @@ pub fn goes_beyond_body(route: Route, body: &[u8]) -> bool {
     beyond
 }
 
+/// Whether the upstream is to answer before it has done the work. The body is JSON.
+pub fn runs_in_background(route: Route, body: &[u8]) -> bool {
+    let mut background = false;
+    if matches!(route.dialect(), Dialect::Responses) {
+        each_member(body, |key, cursor| background |= cursor.skip() == b"true" && key == b"background");
+    }
+    background
+}
+
 #[cfg(test)]
 mod tests {
-    use super::goes_beyond_body;
+    use super::{goes_beyond_body, runs_in_background};
     use crate::wire::Route;
+
+    #[test]
+    fn work_in_the_background_is_seen_under_any_spelling() {
+        for (route, body, expected) in [
+            (Route::Responses, r#"{"input":"hi","background":true}"#, true),
+            (Route::Responses, r#"{"input":"hi","back\u0067round": true }"#, true),
+            (Route::Responses, r#"{"input":"hi","background":false}"#, false),
+            (Route::Responses, r#"{"input":{"background":true}}"#, false),
+            (Route::ChatCompletions, r#"{"background":true}"#, false),
+        ] {
+            assert_eq!(runs_in_background(route, body.as_bytes()), expected, "{body}");
+        }
+    }
 
     #[test]
     fn what_is_kept_elsewhere_is_seen_under_any_spelling_and_null_is_nothing() {

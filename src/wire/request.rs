@@ -100,6 +100,10 @@ pub struct Shape {
     pub choices: u64,
     /// Prompts of a completions request; 1 elsewhere.
     pub prompts: u64,
+    /// Texts that the upstream reads one by one, each within its window: prompts, inputs, pairs of query and document.
+    pub inputs: u64,
+    /// Bytes of the body that it reads once more: a query is read with each document.
+    pub again: u64,
     /// Items of `messages`, or of `input` on the responses route.
     pub messages: u64,
     pub weight: Weight,

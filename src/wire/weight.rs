@@ -29,6 +29,15 @@ impl Weight {
         Self { text_bytes: 0, token_ids: 0, media_parts: 1, unbounded: true }
     }
 
+    pub(super) const fn times(self, count: u64) -> Self {
+        Self {
+            text_bytes: self.text_bytes.saturating_mul(count),
+            token_ids: self.token_ids.saturating_mul(count),
+            media_parts: self.media_parts.saturating_mul(count),
+            unbounded: self.unbounded && count > 0,
+        }
+    }
+
     pub(super) const fn add(&mut self, other: Self) {
         self.text_bytes = self.text_bytes.saturating_add(other.text_bytes);
         self.token_ids = self.token_ids.saturating_add(other.token_ids);

@@ -32,7 +32,8 @@ impl BudgetActor {
         let registry = self.registry.load();
         self.desk.expire(|owner| match owner {
             Owner::Tenant(tenant) => registry.tenant(tenant).is_none(),
-            Owner::Key(tenant, key) => registry.key(key).is_none_or(|key| key.tenant != tenant),
+            // One that moved may come back, and has then used what it has used.
+            Owner::Key(tenant, key) => registry.key(key).is_none() || registry.tenant(tenant).is_none(),
         });
         self.ratios.retain(|model| registry.model(model).is_some());
     }

@@ -27,7 +27,7 @@ impl Budget {
             let since = period.start(period.index(now));
             for payer in [Payer::Tenant, Payer::Key] {
                 for row in spent(store, payer, since).await? {
-                    let Some(owner) = self.owner(payer, &row.id) else { continue };
+                    let Some(owner) = self.owner(payer, &row) else { continue };
                     if let Some(sum) = sums.entry(owner).or_default().get_mut(position) {
                         *sum = amount(&row);
                     }
@@ -41,16 +41,15 @@ impl Budget {
     }
 
     /// Whose sums a row has. `None`: one that is deleted.
-    fn owner(&self, payer: Payer, id: &str) -> Option<Owner> {
+    fn owner(&self, payer: Payer, row: &Spent) -> Option<Owner> {
         let registry = self.registry.load();
+        let tenant: TenantId = row.tenant.parse().ok()?;
+        registry.tenant(tenant)?;
         match payer {
-            Payer::Tenant => {
-                let id: TenantId = id.parse().ok()?;
-                registry.tenant(id).map(|tenant| Owner::Tenant(tenant.id))
-            }
+            Payer::Tenant => Some(Owner::Tenant(tenant)),
             Payer::Key => {
-                let id: KeyId = id.parse().ok()?;
-                registry.key(id).map(|key| Owner::Key(key.tenant, key.id))
+                let key: KeyId = row.id.parse().ok()?;
+                registry.key(key).map(|key| Owner::Key(tenant, key.id))
             }
         }
     }

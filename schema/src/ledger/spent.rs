@@ -17,6 +17,8 @@ pub enum Payer {
 /// What one of them spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
+    /// A key that moved has a line for each of its tenants.
+    pub tenant: String,
     /// Of the tenant or the key.
     pub id: String,
     pub requests: i64,
@@ -28,6 +30,8 @@ pub struct Spent {
 
 #[derive(QueryableByName)]
 struct Row {
+    #[diesel(sql_type = Text)]
+    tenant: String,
     #[diesel(sql_type = Text)]
     id: String,
     #[diesel(sql_type = BigInt)]
@@ -43,21 +47,22 @@ struct Row {
 /// What each tenant or key spent in the UTC day of `since` (Unix microseconds) and after it; `None`: ever. In the
 /// order of the ids. From the roll-ups: a day costs a few rows, everything a row for each day, key and model.
 pub async fn spent(store: &Store, by: Payer, since: Option<i64>) -> Result<Vec<Spent>, StoreError> {
-    let id = match by {
-        Payer::Tenant => "tenant_id",
-        Payer::Key => "key_id",
+    let (id, group) = match by {
+        Payer::Tenant => ("tenant_id", "tenant_id"),
+        Payer::Key => ("key_id", "key_id, tenant_id"),
     };
     let since = since.map_or(i64::MIN, |since| since - since.rem_euclid(DAY));
     let query = format!(
-        "SELECT {id} AS id, CAST(SUM(requests) AS BIGINT) AS requests, \
+        "SELECT tenant_id AS tenant, {id} AS id, CAST(SUM(requests) AS BIGINT) AS requests, \
          CAST(SUM(input_tokens + output_tokens) AS BIGINT) AS tokens, \
          CAST(SUM(cost_high) AS BIGINT) AS high, CAST(SUM(cost_low) AS BIGINT) AS low \
-         FROM usage_daily WHERE bucket >= $1 GROUP BY {id} ORDER BY {id}"
+         FROM usage_daily WHERE bucket >= $1 GROUP BY {group} ORDER BY {group}"
     );
     let rows: Result<Vec<Row>, StoreError> = read!(store, REPORT_PATIENCE, |conn| {
         Ok(diesel::sql_query(query).bind::<BigInt, _>(since).load(conn).await?)
     });
     let spent = |row: Row| Spent {
+        tenant: row.tenant,
         id: row.id,
         requests: row.requests,
         tokens: row.tokens,

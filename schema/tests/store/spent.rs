@@ -10,7 +10,13 @@ on_both!(what_was_spent_is_told_by_tenant_and_by_key, a_row_that_comes_twice_is_
 const DAY: i64 = 86_400_000_000;
 
 fn line(id: &str, requests: i64, tokens: i64, cost_pico: i128) -> Spent {
-    Spent { id: id.to_owned(), requests, tokens, cost_pico }
+    of("", id, requests, tokens, cost_pico)
+}
+
+/// Of a key under a tenant; of the tenant itself where there is none.
+fn of(tenant: &str, id: &str, requests: i64, tokens: i64, cost_pico: i128) -> Spent {
+    let tenant = if tenant.is_empty() { id } else { tenant };
+    Spent { tenant: tenant.to_owned(), id: id.to_owned(), requests, tokens, cost_pico }
 }
 
 async fn what_was_spent_is_told_by_tenant_and_by_key(store: Store) {
@@ -32,7 +38,7 @@ async fn what_was_spent_is_told_by_tenant_and_by_key(store: Store) {
     let lately = spent(&store, Payer::Tenant, Some(DAY * 3 / 2)).await.unwrap();
     assert_eq!(lately, [line("t0", 2, 20 + 0b1_0100, 2 * max), line("t1", 2, 10 + 0b1000, max)]);
     let today = spent(&store, Payer::Key, Some(2 * DAY)).await.unwrap();
-    assert_eq!(today, [line("k4", 1, 26, max), line("k5", 1, 0, 0)]);
+    assert_eq!(today, [of("t0", "k4", 1, 26, max), of("t1", "k5", 1, 0, 0)]);
     assert_eq!(spent(&store, Payer::Key, Some(3 * DAY)).await.unwrap(), []);
 }
 

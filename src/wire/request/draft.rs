@@ -15,7 +15,17 @@ pub(super) struct Draft<'a> {
     /// A key that differs from `model` only in case: some servers match keys so.
     model_alias: bool,
     has_model: bool,
+    /// The two sides of a route that reads pairs.
+    sides: [Side; 2],
     shape: Shape,
+}
+
+/// One side of the pairs: a query, or documents.
+#[derive(Clone, Copy, Debug, Default)]
+struct Side {
+    items: u64,
+    bytes: u64,
+    weight: Weight,
 }
 
 impl<'a> Draft<'a> {
@@ -29,11 +39,13 @@ impl<'a> Draft<'a> {
             bounds: Vec::new(),
             choices: 1,
             prompts: 1,
+            inputs: 1,
+            again: 0,
             messages: 0,
             weight: Weight::default(),
         };
         let (reads, seen) = (route.reads(), FieldSet::default());
-        Self { body, reads, seen, model_alias: false, has_model: false, shape }
+        Self { body, reads, seen, model_alias: false, has_model: false, sides: Default::default(), shape }
     }
 
     /// Reads each member of the body, which is known to be a JSON object.
@@ -53,14 +65,33 @@ impl<'a> Draft<'a> {
         self.finish()
     }
 
-    fn finish(self) -> Result<Shape, BodyError> {
+    fn finish(mut self) -> Result<Shape, BodyError> {
         if !self.has_model {
             return Err(BodyError::ModelMissing);
         }
         if self.model_alias {
             return Err(BodyError::DuplicateField { field: Field::Model.name() });
         }
+        self.pair();
         Ok(self.shape)
+    }
+
+    /// Each item of one side is read with each of the other; lists of the same length are read in step.
+    fn pair(&mut self) {
+        let [left, right] = self.sides;
+        if left.items == 0 || right.items == 0 {
+            return;
+        }
+        let in_step = left.items == right.items;
+        self.shape.inputs = if in_step { left.items } else { left.items.saturating_mul(right.items) };
+        if in_step {
+            return;
+        }
+        for (side, times) in [(left, right.items), (right, left.items)] {
+            let more = times.saturating_sub(1);
+            self.shape.again = self.shape.again.saturating_add(side.bytes.saturating_mul(more));
+            self.shape.weight.add(side.weight.times(more));
+        }
     }
 
     /// Where in the body the slice `raw` of it stands.
@@ -160,11 +191,21 @@ impl<'a> Draft<'a> {
             _ => weigh(raw, generates),
         };
         self.shape.weight.add(weight);
+        if matches!(self.shape.route, Route::Rerank | Route::Score) {
+            let [left, right] = &mut self.sides;
+            let second = matches!(field, Field::Documents | Field::Items | Field::Text2 | Field::Data2);
+            let side = if second { right } else { left };
+            side.items = side.items.saturating_add(if is_array { items } else { 1 });
+            side.bytes = side.bytes.saturating_add(u64::try_from(raw.len()).unwrap_or(u64::MAX));
+            side.weight.add(weight);
+        }
         match field {
             // A list of texts or of token lists is one prompt an item, a list of tokens is one prompt.
             Field::Prompt if generates && is_array && !is_token_list(raw) => {
-                self.shape.prompts = items.max(1)
+                self.shape.prompts = items.max(1);
+                self.shape.inputs = items.max(1);
             }
+            Field::Input if !generates && is_array && !is_token_list(raw) => self.shape.inputs = items.max(1),
             Field::Messages => self.shape.messages = items,
             Field::Input if self.shape.route.dialect() == Dialect::Responses => {
                 self.shape.messages = if is_array { items } else { 1 };

@@ -1,7 +1,8 @@
 //! What is reserved where a hard budget applies, and the output bound that the gateway sets.
 
 use super::{Limited, chat, number, prompt_bound, total};
-use crate::support::{Step, Upstream, chat_answer, json as answer, run};
+use crate::support::{Caller, Step, Upstream, chat_answer, json as answer, run};
+use actix_web::http::Method;
 use serde_json::{Value, json};
 
 fn body(fields: Value) -> Value {
@@ -40,7 +41,7 @@ fn a_reservation_is_the_prompts_bytes_and_every_answer_it_asks_for() {
         let asked = json!({"model": "m", "prompt": ["a", "b"], "best_of": 2, "n": 1, "max_tokens": 10});
         assert_eq!(needed(none(), "/v1/completions", &asked).await, prompt_bound(&asked) + 64 + 40);
         let asked = json!({"model": "m", "input": ["a", "b", "c"]});
-        assert_eq!(needed(none(), "/v1/embeddings", &asked).await, prompt_bound(&asked));
+        assert_eq!(needed(none(), "/v1/embeddings", &asked).await, prompt_bound(&asked) + 2 * 64);
         // The window bounds a prompt, and is what counts for one that is no text or not all here.
         let window = || json!({"context_window": 80});
         let asked = chat(json!({"max_tokens": 10}));
@@ -157,6 +158,73 @@ fn money_is_bounded_by_the_same_tokens_at_the_models_prices() {
         let free = json!({"input_cost_per_token": null, "output_cost_per_token": null});
         let limited = Limited::with(&upstream, free, money("0"), json!({}), &[]).await;
         limited.chat(100).await.expect(200);
+        limited.stop().await;
+    });
+}
+
+#[test]
+fn each_text_that_is_read_by_itself_has_a_window_of_its_own() {
+    run(async {
+        let window = || json!({"context_window": 100});
+        let text = || "x".repeat(400);
+        let asked = json!({"model": "m", "prompt": vec![text(); 7], "max_tokens": 1});
+        assert_eq!(needed(window(), "/v1/completions", &asked).await, 7 * 100 + 7);
+        let asked = json!({"model": "m", "input": vec![text(); 7]});
+        assert_eq!(needed(window(), "/v1/embeddings", &asked).await, 7 * 100);
+        let asked = json!({"model": "m", "query": "q", "documents": vec![text(); 7]});
+        assert_eq!(needed(window(), "/v1/rerank", &asked).await, 7 * 100);
+        // Token lists, too, and one list of tokens is one text.
+        let asked = json!({"model": "m", "input": vec![vec![1; 90]; 3]});
+        assert_eq!(needed(window(), "/v1/embeddings", &asked).await, 3 * 100);
+        let asked = json!({"model": "m", "input": vec![1; 90]});
+        assert_eq!(needed(window(), "/v1/embeddings", &asked).await, 100);
+        // What fits one by one is no prompt that is too long.
+        let upstream = Upstream::always(chat_answer(1, 1)).await;
+        let limited = Limited::with(&upstream, window(), json!({}), json!({}), &[]).await;
+        let asked = json!({"model": "m", "input": vec!["y".repeat(90); 300]});
+        limited.caller.post("/v1/embeddings", &asked).await.expect(200);
+        let asked = json!({"model": "m", "input": "y".repeat(90 * 300)});
+        let refused = limited.caller.post("/v1/embeddings", &asked).await.expect(400);
+        assert_eq!(refused.error_code(), "context_length_exceeded");
+        limited.stop().await;
+    });
+}
+
+#[test]
+fn a_query_is_read_with_each_document() {
+    run(async {
+        let none = || json!({});
+        let query = "q".repeat(2_000);
+        let asked = json!({"model": "m", "query": query, "documents": vec!["d"; 100]});
+        // With the quotes: 2 002 bytes, once in the body and 99 times more.
+        assert_eq!(needed(none(), "/v1/rerank", &asked).await, prompt_bound(&asked) + 99 * (64 + 2_002));
+        let asked = json!({"model": "m", "text_1": query, "text_2": vec!["d"; 100]});
+        assert_eq!(needed(none(), "/v1/score", &asked).await, prompt_bound(&asked) + 99 * (64 + 2_002));
+        // Two lists of one length are read in step.
+        let asked = json!({"model": "m", "text_1": ["a", "b"], "text_2": ["c", "d"]});
+        assert_eq!(needed(none(), "/v1/score", &asked).await, prompt_bound(&asked) + 64);
+    });
+}
+
+#[test]
+fn what_no_bound_can_be_set_in_and_what_nobody_would_be_charged_for_is_refused() {
+    run(async {
+        let upstream = Upstream::always(chat_answer(1, 1)).await;
+        let limited = Limited::new(&upstream, json!({})).await;
+        let part = |name: &str, value: &str| {
+            format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let form = part("model", "m") + &part("prompt", "hi") + &part("max_tokens", "20000") + "--B--\r\n";
+        for path in ["/v1/completions", "/v1/chat/completions", "/v1/responses"] {
+            let request = limited.caller.request(Method::POST, path);
+            let request = request.insert_header(("content-type", "multipart/form-data; boundary=B"));
+            let refused = Caller::send(request, form.clone()).await.expect(400);
+            assert_eq!(refused.error_code(), "invalid_request", "{path}");
+        }
+        let asked = json!({"model": "m", "input": "hi", "background": true});
+        let refused = limited.caller.post("/v1/responses", &asked).await.expect(400);
+        assert_eq!(refused.json()["error"]["param"], "background");
+        assert_eq!(upstream.seen().len(), 0);
         limited.stop().await;
     });
 }

@@ -1,6 +1,6 @@
 //! What a request is charged in the end, whatever the end.
 
-use super::{Limited, chat, total};
+use super::{Limited, chat, prompt_bound, total};
 use crate::support::{
     Caller, Gate, Queue, Socket, Step, Upstream, chat_answer, chat_chunks, json as answer, post, run, sse,
     stream_body, until,
@@ -124,6 +124,33 @@ fn who_leaves_a_stream_is_charged_what_came_and_who_leaves_before_it_the_prompt(
         limited.app.idle().await;
         assert_eq!(limited.tokens().await, (9, 0));
         limited.stop().await;
+    });
+}
+
+#[test]
+fn who_leaves_before_an_answer_that_comes_as_a_whole_is_charged_what_it_may_have_become() {
+    run(async {
+        let gate: Gate = Arc::new(Semaphore::new(0));
+        let upstream = Upstream::start(move |_| vec![Step::Wait(Arc::clone(&gate))]).await;
+        let body = chat(100);
+        // A hard budget must not be passed: the most it can be. Otherwise what is expected: 256 tokens at first, here
+        // cut to the bound.
+        for (limits, used) in [(total(10_000), prompt_bound(&body) + 100), (json!({}), 102)] {
+            let limited = Limited::new(&upstream, limits).await;
+            let key = limited.caller.credential.clone().unwrap();
+            let before = upstream.seen().len();
+            let text = post("/v1/chat/completions", &key, "leaves", &body);
+            let leaves = Socket::sent(limited.app.running.proxy, &text).await;
+            until("it is upstream", async || (upstream.seen().len() > before).then_some(())).await;
+            drop(leaves);
+            limited.app.idle().await;
+            assert_eq!(limited.tokens().await, (used, 0));
+            let row = limited.app.row("leaves").await;
+            assert_eq!((&row["status"], &row["usage_source"]), (&json!(499), &json!("estimated")));
+            let recorded = row["input_tokens"].as_u64().unwrap() + row["output_tokens"].as_u64().unwrap();
+            assert_eq!(recorded, used);
+            limited.stop().await;
+        }
     });
 }
 

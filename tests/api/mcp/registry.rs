@@ -60,6 +60,7 @@ fn a_wrong_field_is_named() {
             (json!({"name": "a/b", "upstream_url": "http://h/"}), "name"),
             (json!({"name": "..", "upstream_url": "http://h/"}), "name"),
             (json!({"name": "a", "upstream_url": "ftp://h/"}), "upstream_url"),
+            (json!({"name": "a", "upstream_url": "https://ï/"}), "upstream_url"),
             (json!({"name": "a", "upstream_url": "http://169.254.169.254/mcp"}), "upstream_url"),
             (json!({"name": "a", "upstream_url": "http://[::ffff:a9fe:a9fe]/mcp"}), "upstream_url"),
             (json!({"name": "a", "upstream_url": "http://u:p@h/"}), "upstream_url"),

@@ -41,7 +41,7 @@ impl TokenBudget {
         let own = own(demand, &sides, indexes);
         fits(&sides, indexes, own.amount)?;
         minutes(&sides, now, demand.forecast)?;
-        let warnings = warnings(&sides, indexes, own.amount);
+        let warnings = warnings(&sides, indexes, expected(demand));
         let taken = [(tenant, Scope::Tenant), (key, Scope::Key)].map(|(account, scope)| {
             account.holds = account.holds.saturating_add(1);
             account.change(indexes, |period, window| {
@@ -116,8 +116,7 @@ fn each<'a>(sides: &'a [Side<'a>; 2], indexes: Indexes, hard: bool) -> impl Iter
 fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> Own {
     if !sides.iter().any(|side| side.limits.has_hard()) {
         let output = demand.forecast.saturating_sub(demand.prompt);
-        let amount = demand.prices.amount(demand.prompt, output);
-        return Own { hard: false, amount, output, set_output: None };
+        return Own { hard: false, amount: expected(demand), output, set_output: None };
     }
     let most = &demand.most;
     let (each_answer, set_output) = match most.output {
@@ -129,6 +128,11 @@ fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> Own {
     };
     let output = each_answer.saturating_mul(most.answers.max(1));
     Own { hard: true, amount: demand.prices.amount(most.prompt, output), output, set_output }
+}
+
+/// What is expected of the request: what budgets that are not hard go by, whether or not another one is.
+fn expected(demand: &Demand<'_>) -> Amount {
+    demand.prices.amount(demand.prompt, demand.forecast.saturating_sub(demand.prompt))
 }
 
 /// Tokens that the hard budgets leave to each answer beside what was used. Not beside what is held: that comes back,
@@ -182,13 +186,13 @@ fn minutes(sides: &[Side<'_>; 2], now: Moment, forecast: u64) -> Result<(), Refu
     }
 }
 
-fn warnings(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Vec<Warning> {
+fn warnings(sides: &[Side<'_>; 2], indexes: Indexes, expected: Amount) -> Vec<Warning> {
     let mut warnings = Vec::new();
     each(sides, indexes, false).for_each(|limit| {
         let used = limit.used();
         let first = !limit.window.warned(limit.what);
         let Limit { scope, period, what, limit, .. } = limit;
-        if used.saturating_add(own.of(what)) > limit {
+        if used.saturating_add(expected.of(what)) > limit {
             warnings.push(Warning { scope, period, what, used, limit, first });
         }
     });

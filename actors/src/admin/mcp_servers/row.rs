@@ -3,7 +3,7 @@
 use crate::admin::fields::{FieldError, WriteOnly, check_range};
 use crate::admin::models::{HeaderValue, check_header_value, never, yes};
 use crate::admin::seal::{SealError, Sealer};
-use crate::admin::{AdminError, Context, check_literal};
+use crate::admin::{AdminError, Context, check_literal, has_letters_of_a_url};
 use crate::clock::unix_micros;
 use obleth_core::ids::McpServerId;
 use obleth_core::mcp::names::{SERVER_MAX, is_server_name};
@@ -49,6 +49,9 @@ fn place(id: &str) -> String {
 
 /// The address of a server's endpoint, as it is called. Names are not resolved here: the server may come up later.
 fn endpoint(text: &str) -> Result<String, &'static str> {
+    if !has_letters_of_a_url(text) {
+        return Err("must be a URL in ASCII such as http://host:8000/mcp");
+    }
     let url = url::Url::parse(text).map_err(|_| "must be a URL such as http://host:8000/mcp")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with http:// or https://");
