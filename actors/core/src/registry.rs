@@ -1,9 +1,10 @@
 //! The registry as the data plane sees it: an immutable snapshot of models, tenants, keys, groups and
 //! MCP servers.
 //!
-//! Persistent maps (hash array mapped tries): a clone is a pointer copy and one write copies a path of
-//! a few nodes, so one change among 100 000 keys does not copy them all. Readers hold a snapshot and
-//! take no lock. The AdminActor is the only writer.
+//! Persistent maps: a clone is a pointer copy and one write copies a path of a few nodes, so one change among
+//! 100 000 keys does not copy them all. Those of keys are B+ trees, which take half the memory of hash array mapped
+//! tries, whose nodes at the edge are sparse. Readers hold a snapshot and take no lock. The AdminActor is the only
+//! writer.
 
 use crate::brownout::Policy;
 use crate::ids::{GroupId, KeyId, McpServerId, ModelId, TenantId};
@@ -100,7 +101,7 @@ pub struct Key {
     pub tenant: TenantId,
     pub digest: KeyDigest,
     /// The secret before the last rotation, and until when it works (Unix microseconds).
-    pub previous: Option<(KeyDigest, i64)>,
+    pub previous: Option<Box<(KeyDigest, i64)>>,
     pub disabled: bool,
     /// Unix microseconds.
     pub expires_at: Option<i64>,
@@ -150,8 +151,9 @@ pub struct Registry {
     tenants: imbl::HashMap<TenantId, Arc<Tenant>>,
     /// Brownout policies, each with the number of tenants that have it.
     policies: imbl::HashMap<Policy, usize>,
-    keys: imbl::HashMap<KeyId, Arc<Key>>,
-    digests: imbl::HashMap<KeyDigest, KeyId>,
+    keys: imbl::OrdMap<KeyId, Arc<Key>>,
+    /// By each digest that may stand for them.
+    digests: imbl::OrdMap<KeyDigest, Arc<Key>>,
     groups: imbl::HashMap<GroupId, Arc<Group>>,
     /// By name.
     mcp_servers: imbl::OrdMap<Arc<str>, Arc<McpServer>>,
@@ -200,8 +202,8 @@ impl Registry {
 
     /// The key whose current secret, or whose rotated secret still within its overlap, has this digest.
     pub fn key_of(&self, digest: &KeyDigest, now_unix_micros: i64) -> Option<&Arc<Key>> {
-        let key = self.keys.get(self.digests.get(digest)?)?;
-        match &key.previous {
+        let key = self.digests.get(digest)?;
+        match key.previous.as_deref() {
             Some((previous, until)) if previous == digest => (now_unix_micros < *until).then_some(key),
             _ => Some(key),
         }
@@ -251,7 +253,7 @@ impl Registry {
         keys.into_iter().for_each(|key| self.remove_key(key));
     }
 
-    /// All keys, in no order.
+    /// All keys, by id.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.values()
     }
@@ -262,19 +264,20 @@ impl Registry {
             key.used.note(old.used.minute());
         }
         self.remove_key(key.id);
-        if let Some((previous, _)) = key.previous {
-            self.digests.insert(previous, key.id);
+        let key = Arc::new(key);
+        if let Some((previous, _)) = key.previous.as_deref() {
+            self.digests.insert(*previous, Arc::clone(&key));
         }
-        self.digests.insert(key.digest, key.id);
-        self.keys.insert(key.id, Arc::new(key));
+        self.digests.insert(key.digest, Arc::clone(&key));
+        self.keys.insert(key.id, key);
     }
 
     /// Forgets a key.
     pub fn remove_key(&mut self, id: KeyId) {
         if let Some(old) = self.keys.remove(&id) {
             self.digests.remove(&old.digest);
-            if let Some((previous, _)) = old.previous {
-                self.digests.remove(&previous);
+            if let Some((previous, _)) = old.previous.as_deref() {
+                self.digests.remove(previous);
             }
         }
     }

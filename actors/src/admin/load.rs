@@ -4,6 +4,9 @@ use super::{AdminError, Context, capacity, groups, keys, mcp_servers, models, te
 use crate::fairshare::Change;
 use obleth_core::registry::{Registry, TenantStatus};
 
+/// Keys that are read at once.
+const PAGE: u32 = 1000;
+
 impl Context {
     /// Reads all records, publishes them and tells the scheduler the capacity and the models' caps.
     pub(super) async fn load(&self) -> Result<(), AdminError> {
@@ -25,14 +28,27 @@ impl Context {
             }
             registry.put_tenant(tenant);
         }
-        for row in obleth_schema::keys::all(&self.store).await? {
-            registry.put_key(keys::snapshot(&row)?);
-        }
+        self.load_keys(&mut registry).await?;
         self.load_tokens().await?;
         for row in obleth_schema::mcp_servers::all(&self.store).await? {
             registry.put_mcp_server(mcp_servers::snapshot(&self.sealer, &row)?);
         }
         self.put(registry);
         self.reconfigure(changes).await
+    }
+
+    /// Page by page: rows take several times what is kept of them, and what once was taken stays with the process.
+    async fn load_keys(&self, registry: &mut Registry) -> Result<(), AdminError> {
+        let mut last: Option<String> = None;
+        loop {
+            let page = obleth_schema::keys::list(&self.store, None, last.as_deref(), PAGE).await?;
+            for row in &page {
+                registry.put_key(keys::snapshot(row)?);
+            }
+            match page.into_iter().next_back() {
+                Some(row) => last = Some(row.id),
+                None => return Ok(()),
+            }
+        }
     }
 }
