@@ -35,6 +35,14 @@ pub(crate) enum Pools {
     Postgres(Postgres),
 }
 
+/// What SQLite says of a checkpoint (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+#[derive(diesel::QueryableByName)]
+struct Checkpoint {
+    /// Not 0: others kept it from being whole.
+    #[diesel(sql_type = diesel::sql_types::Integer)]
+    busy: i32,
+}
+
 impl Store {
     /// Opens the pools, on the runtime of the caller. Connections are made when they are first needed, so a
     /// database that is away is noticed by [`Self::ping`] or [`Self::migrate`], and forgiven when it returns.
@@ -57,9 +65,10 @@ impl Store {
         })
     }
 
-    /// Writes the file of a SQLite database anew, so that nothing that was deleted is left in it. PostgreSQL does so
-    /// by itself, in its own time.
+    /// Writes the file of a SQLite database anew, so that nothing that was deleted or replaced is left in it or in its
+    /// log; an error if another process keeps it from that. PostgreSQL does so by itself, in its own time.
     pub async fn compact(&self) -> Result<(), StoreError> {
+        use diesel::RunQueryDsl as _;
         use diesel::connection::SimpleConnection as _;
         let Pools::Sqlite(sqlite) = &self.pools else {
             return Ok(());
@@ -68,9 +77,13 @@ impl Store {
         self.detached(async move {
             let mut writer = sqlite.writer().await?;
             let run = |conn: &mut diesel::SqliteConnection| {
-                conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+                conn.batch_execute("VACUUM")?;
+                diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result::<Checkpoint>(conn)
             };
-            Ok(writer.spawn_blocking(run).await?)
+            match writer.spawn_blocking(run).await? {
+                Checkpoint { busy: 0 } => Ok(()),
+                _ => Err(StoreError::unavailable("the file is in use by another process")),
+            }
         })
         .await
     }

@@ -17,19 +17,23 @@ pub struct Rotation {
     pub sealed: usize,
     /// Of those, how many had been stored in the open.
     pub plain: usize,
+    /// Secrets that are stored, whatever they are sealed with.
+    pub stored: usize,
 }
 
-/// Seals every secret anew. A second run with the same keys finds nothing to do.
+/// Seals every secret anew. A second run with the same keys finds nothing to do. What the file of a SQLite database
+/// still holds of the old ones is [`Store::compact`]'s to remove.
 pub async fn rotate(store: &Store, from: &Sealer, to: &Sealer) -> Result<Rotation, AdminError> {
     let rows = obleth_schema::models::all(store).await?;
     let mut rotation = Rotation::default();
     let mut changes = Vec::new();
     for row in &rows {
         let wrong = |error| AdminError::Sealed(format!("the secret of model {:?} {error}", row.model_name));
+        let stored = [&row.api_key_sealed, &row.upstream_headers_sealed];
+        rotation.stored += stored.into_iter().flatten().count();
         let Some((sealed, count)) = models::resealed((from, to), row).map_err(wrong)? else {
             continue;
         };
-        let stored = [&row.api_key_sealed, &row.upstream_headers_sealed];
         let plain = stored.into_iter().flatten().filter(|text| Sealer::is_plain(text)).count();
         rotation.sealed += count;
         rotation.plain += plain;
@@ -37,6 +41,7 @@ pub async fn rotate(store: &Store, from: &Sealer, to: &Sealer) -> Result<Rotatio
     }
     for row in &obleth_schema::mcp_servers::all(store).await? {
         let wrong = |error| AdminError::Sealed(format!("the secret of MCP server {:?} {error}", row.name));
+        rotation.stored += usize::from(row.auth_header_sealed.is_some());
         let Some(sealed) = mcp_servers::resealed((from, to), row).map_err(wrong)? else { continue };
         rotation.sealed += 1;
         rotation.plain += usize::from(row.auth_header_sealed.as_deref().is_some_and(Sealer::is_plain));
@@ -58,8 +63,5 @@ pub async fn rotate(store: &Store, from: &Sealer, to: &Sealer) -> Result<Rotatio
     // The audit tells of all of them in one row.
     let audit = vec![told.audit(&Origin::internal("rotate-encryption-key"), unix_micros())];
     apply(store, &Arc::from(changes), audit).await.map_err(|refused| AdminError::from(refused.error))?;
-    if rotation.plain > 0 {
-        store.compact().await?;
-    }
     Ok(rotation)
 }

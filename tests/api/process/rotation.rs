@@ -2,6 +2,8 @@
 
 use super::Obleth;
 use crate::support::{TestApp, Upstream, chat_answer, run};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use serde_json::json;
 use std::path::Path;
 
@@ -124,5 +126,52 @@ fn a_database_that_is_served_is_left_alone() {
             assert_eq!(code, Some(2), "{told}");
             assert!(told.contains("OBLETH_NEW_ENCRYPTION_KEY"), "{told}");
         }
+    });
+}
+
+/// A process in the middle of a read.
+fn reads(path: &Path) -> SqliteConnection {
+    let mut reader = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    reader.batch_execute("PRAGMA busy_timeout=10000; BEGIN; SELECT count(*) FROM models;").unwrap();
+    reader
+}
+
+#[test]
+fn nothing_of_an_old_secret_is_left_and_what_is_left_is_told() {
+    run(async {
+        let upstream = Upstream::always(chat_answer(1, 1)).await;
+        let (app, _) = furnished(&upstream, "").await;
+        // Replaced and deleted before there was a key: the file remembers them.
+        app.admin().patch("/api/v1/models/m", &json!({"api_key": "another-secret"})).await.expect(200);
+        app.admin().delete("/api/v1/models/n").await.expect(204);
+        let folder = app.stop().await;
+        let path = folder.path().join("obleth.db");
+        // Another process that reads keeps the file from being written anew.
+        let reader = reads(&path);
+        let (code, told) = rotate(folder.path(), "", SECOND).await;
+        assert_eq!(code, Some(1), "{told}");
+        assert!(
+            told.contains("encrypted with the new key") && told.contains("run this command once more"),
+            "{told}"
+        );
+        assert!(!told.contains("nothing was changed"), "{told}");
+        drop(reader);
+        let (code, told) = rotate(folder.path(), "", SECOND).await;
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("0 secret(s)") && told.contains("already"), "{told}");
+        clean(folder.path(), &[SECRETS[0], SECRETS[1], SECRETS[2], SECRETS[3], "another-secret"]);
+    });
+}
+
+#[test]
+fn a_database_that_is_not_there_is_not_made() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, told) = rotate(folder.path(), FIRST, SECOND).await;
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("there is no database file"), "{told}");
+        let left = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("obleth.db")).collect();
+        assert!(left.is_empty(), "{left:?}");
     });
 }
