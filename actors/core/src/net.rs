@@ -2,7 +2,9 @@
 //! private ones unless the operator forbids it.
 //!
 //! Is: a rule over addresses, for what is written in a URL and for what a name resolves to. Is not: a resolver.
-//! An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4) is judged by that one too.
+//! An IPv6 address that carries an IPv4 one (mapped, compatible, translated, 6to4, Teredo, ISATAP) is judged by that one
+//! too. Special networks are those of IANA's registries
+//! (<https://www.iana.org/assignments/iana-ipv4-special-registry>, <https://www.iana.org/assignments/iana-ipv6-special-registry>).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -77,7 +79,13 @@ fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
         // ::, ::1 are themselves; ::a.b.c.d is the deprecated compatible form.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => low(bits),
+        // RFC 8215: the prefix is the operator's choice within it; the usual one has the address at the end.
+        [0x64, 0xff9b, 1, ..] => low(bits),
         [0x2002, ..] => low(bits >> 80),
+        // Teredo (RFC 4380 §4): the client's address, with its bits turned round.
+        [0x2001, 0, ..] => low(!bits),
+        // ISATAP (RFC 5214 §6.1), under any prefix.
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => low(bits),
         _ => None,
     }
 }
@@ -101,14 +109,16 @@ fn is_private(address: IpAddr) -> bool {
         IpAddr::V4(four) => {
             let [a, b, c, _] = four.octets();
             let shared = a == 100 && (64..128).contains(&b);
-            let special = (a, b, c) == (192, 0, 0) || a == 198 && (b == 18 || b == 19) || a >= 240;
+            let relay = (a, b, c) == (192, 88, 99);
+            let special = (a, b, c) == (192, 0, 0) || a == 198 && (b == 18 || b == 19) || a >= 240 || relay;
             four.is_private() || four.is_loopback() || four.is_documentation() || shared || special
         }
         IpAddr::V6(six) => {
             let [first, second, third, ..] = six.segments();
             let site_local = first & 0xffc0 == 0xfec0;
             let translated = (first, second, third) == (0x64, 0xff9b, 1);
-            let special = (first, second) == (0x2001, 0xdb8) || first == 0x100;
+            let documentation = (first, second) == (0x2001, 0xdb8) || (first, second & 0xf000) == (0x3fff, 0);
+            let special = documentation || first == 0x100 || first == 0x5f00;
             six.is_loopback() || six.is_unique_local() || site_local || translated || special
         }
     }

@@ -41,6 +41,12 @@ fn some_addresses_are_never_connected_to() {
         "64:ff9b::169.254.169.254",
         "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1",
+        "64:ff9b:1::169.254.169.254",
+        "64:ff9b:1:ffff::a9fe:a9fe",
+        // Teredo, of a server whose address says nothing.
+        "2001:0:102:304::5601:5601",
+        "2001:db8::5efe:169.254.169.254",
+        "2600::200:5efe:169.254.169.254",
     ] {
         for rule in [&open(), &strict(&[]), &everything] {
             assert_eq!(check(rule, text), Err(Blocked::Never), "{text}");
@@ -63,12 +69,18 @@ fn private_addresses_are_allowed_unless_the_operator_is_strict() {
         "198.19.255.255",
         "192.0.2.1",
         "240.0.0.1",
+        "192.88.99.1",
+        "3fff::1",
+        "3fff:fff::1",
+        "5f00::1",
+        "2600::5efe:10.0.0.1",
         "::1",
         "fc00::1",
         "fd12:3456::1",
         "fec0::1",
         "2001:db8::1",
-        "64:ff9b:1::1",
+        "64:ff9b:1::10.0.0.1",
+        "64:ff9b:1::8.8.8.8",
         "::ffff:10.0.0.1",
         "::ffff:127.0.0.1",
         "64:ff9b::10.0.0.1",
