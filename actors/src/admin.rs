@@ -62,7 +62,7 @@ pub(crate) use read::PAGE_MAX;
 pub use read::{Page, PageError, Window};
 pub use rotate::{Rotation, rotate};
 pub use tenants::{TenantSpec, TenantView};
-pub use tokens::{AdminToken, Role, TokenSpec, TokenView, TokenWithSecret};
+pub use tokens::{AdminToken, KIND as TOKEN, Role, TokenSpec, TokenView, TokenWithSecret};
 pub use uses::minute_of;
 
 /// The actor's name in logs and metrics.

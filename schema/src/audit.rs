@@ -37,6 +37,8 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     pub kind: Option<String>,
     pub object_id: Option<String>,
+    /// This kind is left out.
+    pub without: Option<&'static str>,
     /// From this moment on, Unix microseconds.
     pub since: Option<i64>,
     /// Before this moment.
@@ -62,6 +64,9 @@ pub async fn page(
         }
         if let Some(id) = filter.object_id {
             query = query.filter(audit::object_id.eq(id));
+        }
+        if let Some(kind) = filter.without {
+            query = query.filter(audit::kind.ne(kind));
         }
         if let Some(since) = filter.since {
             query = query.filter(audit::ts.ge(since));

@@ -5,6 +5,7 @@ use crate::store::{PATIENCE, Store, read, transaction};
 use crate::tables::{key_uses, keys};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use std::collections::HashSet;
 
 /// Keys in one statement.
 const CHUNK: usize = 500;
@@ -22,6 +23,7 @@ async fn note_chunk(store: &Store, uses: Vec<(String, i64)>) -> Result<(), Store
     transaction!(store, |conn| {
         let ids: Vec<&String> = uses.iter().map(|(id, _)| id).collect();
         let there: Vec<String> = keys::table.filter(keys::id.eq_any(ids)).select(keys::id).load(conn).await?;
+        let there: HashSet<String> = there.into_iter().collect();
         for (id, at) in uses.iter().filter(|(id, _)| there.contains(id)) {
             let row = (key_uses::key_id.eq(id), key_uses::last_used_at.eq(at));
             let insert = diesel::insert_into(key_uses::table).values(row).on_conflict_do_nothing();

@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// What is no variable of the configuration.
-const FOREIGN: [&str; 3] = ["OBLETH_TEST_", "OBLETH_CACHE_DIR", "OBLETH_SECRET_"];
+const FOREIGN: [&str; 4] =
+    ["OBLETH_TEST_", "OBLETH_CACHE_DIR", "OBLETH_SECRET_", "OBLETH_NEW_ENCRYPTION_KEY"];
 
 /// An environment, and the faults found in it so far.
 #[derive(Debug)]

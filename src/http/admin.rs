@@ -110,6 +110,7 @@ pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Fau
     let parsed = web::Query::<T>::from_query(request.query_string());
     parsed.map(web::Query::into_inner).map_err(|error| {
         let text = error.to_string();
+        let text = text.trim_start_matches("Query deserialize error: ").to_owned();
         // "unknown field `x`, expected …", "duplicate field `x`".
         let field = text.contains(" field `").then(|| text.split('`').nth(1).map(str::to_owned)).flatten();
         let fault = Fault::new(Code::InvalidRequest, text);
@@ -117,9 +118,13 @@ pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Fau
     })
 }
 
-/// `limit` and `cursor`.
-pub(super) fn window(limit: Option<&str>, cursor: Option<&str>) -> Result<Window, Fault> {
-    Window::new(limit, cursor).map_err(|error| fault_of(&error.into()))
+/// `limit` and `cursor` of the list that `request` asks for.
+pub(super) fn window(
+    request: &HttpRequest,
+    limit: Option<&str>,
+    cursor: Option<&str>,
+) -> Result<Window, Fault> {
+    Window::new(request.path(), limit, cursor).map_err(|error| fault_of(&error.into()))
 }
 
 /// The query of a route that takes none.
@@ -141,7 +146,7 @@ struct Paging {
 /// The window of a list that takes no filters.
 pub(super) fn paging(request: &HttpRequest) -> Result<Window, Fault> {
     let paging: Paging = query(request)?;
-    window(paging.limit.as_deref(), paging.cursor.as_deref())
+    window(request, paging.limit.as_deref(), paging.cursor.as_deref())
 }
 
 /// An admin error as a fault.

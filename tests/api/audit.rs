@@ -172,3 +172,28 @@ fn no_secret_is_in_the_audit() {
         app.stop().await;
     });
 }
+
+#[test]
+fn what_becomes_of_tokens_is_told_to_admins_alone() {
+    run(async {
+        let (app, admin) = start().await;
+        let (_, viewer) = token(&app, "grafana", "viewer").await;
+        let (_, operator) = token(&app, "ci", "operator").await;
+        let (_, second) = token(&app, "deputy", "admin").await;
+        app.model("m").await;
+        let kinds = async |caller: &Caller, query: &str| {
+            let page = caller.get(&format!("/api/v1/audit?{query}")).await.expect(200).json();
+            let kinds =
+                page["data"].as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap().to_owned());
+            kinds.collect::<Vec<_>>()
+        };
+        for caller in [&viewer, &operator] {
+            assert_eq!(kinds(caller, "limit=2").await, ["model"]);
+            assert!(kinds(caller, "kind=admin_token").await.is_empty());
+        }
+        for caller in [&admin, &second] {
+            assert_eq!(kinds(caller, "").await, ["model", "admin_token", "admin_token", "admin_token"]);
+        }
+        app.stop().await;
+    });
+}

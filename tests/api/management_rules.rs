@@ -1,5 +1,6 @@
 //! The management API: names, versions, secrets, access and pages.
 
+use crate::access::token;
 use crate::management::{names, start, start_with};
 use crate::support::{Answer, Caller, Raw, TestApp, exchange, run};
 use actix_web::http::Method;
@@ -264,6 +265,116 @@ fn a_list_is_walked_by_its_cursor_without_gaps() {
                 assert_eq!(answer.status, 400, "{list} {query}");
                 names(&answer, param);
             }
+        }
+        app.stop().await;
+    });
+}
+
+#[test]
+fn a_version_is_of_something_that_is_there() {
+    run(async {
+        let (app, admin) = start().await;
+        let stale = |answer: Answer| assert_eq!(answer.expect(409).error_code(), "stale_version");
+        stale(admin.put("/api/v1/models/m", &json!({"version": 1})).await);
+        app.model("m").await;
+        admin.delete("/api/v1/models/m").await.expect(204);
+        stale(admin.put("/api/v1/models/m", &json!({"version": 1})).await);
+        admin.get("/api/v1/models/m").await.expect(404);
+        admin.put("/api/v1/models/m", &json!({})).await.expect(201);
+        app.stop().await;
+    });
+}
+
+#[test]
+fn an_operator_sends_no_stored_secret_to_another_origin() {
+    run(async {
+        let (app, root) = start().await;
+        let admin = token(&app, "operator", "operator").await.1;
+        let headers = json!({"x-team": "of-the-team"});
+        let model = json!({"model_name": "m", "api_base": "http://gpu:8000/v1", "api_key": "of-the-gpu"});
+        app.model_with(model).await;
+        let model = "/api/v1/models/m";
+        admin.patch(model, &json!({"api_base": "http://gpu:8000/other/v1"})).await.expect(200);
+        for elsewhere in
+            [json!("http://gpu:8001/v1"), json!("https://gpu:8000"), json!("http://mine:8000"), json!(null)]
+        {
+            names(&admin.patch(model, &json!({"api_base": elsewhere})).await, "api_key");
+            names(&admin.put(model, &json!({"api_base": elsewhere})).await, "api_key");
+        }
+        let moved = json!({"api_base": "http://mine:8000", "api_key": "another"});
+        admin.patch(model, &moved).await.expect(200);
+        let cleared = json!({"api_base": "http://gpu:8000", "api_key": null, "upstream_headers": headers});
+        assert_eq!(admin.patch(model, &cleared).await.expect(200).json()["api_key_set"], false);
+        names(&admin.patch(model, &json!({"api_base": "http://mine"})).await, "upstream_headers.x-team");
+        let moved = json!({"api_base": "http://mine", "upstream_headers": headers});
+        admin.patch(model, &moved).await.expect(200);
+
+        let server =
+            json!({"name": "s", "upstream_url": "http://tools/mcp", "auth_header": "Bearer of-the-tools"});
+        admin.post("/api/v1/mcp-servers", &server).await.expect(201);
+        let server = "/api/v1/mcp-servers/s";
+        admin.patch(server, &json!({"upstream_url": "http://tools:80/mcp2"})).await.expect(200);
+        names(&admin.patch(server, &json!({"upstream_url": "http://mine/mcp"})).await, "auth_header");
+        let moved = json!({"upstream_url": "http://mine/mcp", "auth_header": null});
+        admin.patch(server, &moved).await.expect(200);
+
+        // An import is no way round, and one that brings the secret with it may move.
+        let model = |key: serde_json::Value| json!({"models": [{"model_name": "i", "api_base": "http://gpu", "api_key": key}]});
+        admin.post("/api/v1/config/import", &model(json!("of-the-gpu"))).await.expect(200);
+        let mut moved = model(json!(null));
+        moved["models"][0]["api_base"] = json!("http://mine");
+        moved["models"][0].as_object_mut().unwrap().remove("api_key");
+        let refused = admin.post("/api/v1/config/import", &moved).await.expect(400);
+        assert!(refused.text().contains("api_key"), "{}", refused.text());
+        root.post("/api/v1/config/import", &moved).await.expect(200);
+        moved["models"][0]["api_base"] = json!("http://other");
+        moved["models"][0]["api_key"] = json!("of-the-gpu");
+        admin.post("/api/v1/config/import", &moved).await.expect(200);
+        let model =
+            root.patch("/api/v1/models/i", &json!({"api_base": "http://gpu"})).await.expect(200).json();
+        assert_eq!((&model["api_base"], &model["api_key_set"]), (&json!("http://gpu"), &json!(true)));
+        app.stop().await;
+    });
+}
+
+#[test]
+fn a_cursor_is_of_its_own_list() {
+    run(async {
+        let (app, admin) = start().await;
+        for name in ["a", "b", "c"] {
+            app.model(name).await;
+            app.tenant(json!({"name": name})).await;
+        }
+        let page = admin.get("/api/v1/models?limit=1").await.expect(200).json();
+        let cursor = page["next_cursor"].as_str().unwrap();
+        assert_eq!(
+            admin.get(&format!("/api/v1/models?cursor={cursor}")).await.expect(200).json()["data"][0]["model_name"],
+            "b"
+        );
+        for list in ["tenants", "keys", "groups", "mcp-servers", "audit", "usage/logs"] {
+            names(&admin.get(&format!("/api/v1/{list}?cursor={cursor}")).await, "cursor");
+        }
+        app.stop().await;
+    });
+}
+
+#[test]
+fn a_key_ends_within_the_years_that_can_be_written() {
+    run(async {
+        let (app, admin) = start().await;
+        let tenant = app.tenant(json!({"name": "t"})).await;
+        let keys = format!("/api/v1/tenants/{tenant}/keys");
+        for beyond in ["9999-12-31T23:59:60Z", "9999-12-31T23:59:59-01:00", "+10000-01-01T00:00:00Z"] {
+            names(&admin.post(&keys, &json!({"name": "k", "expires_at": beyond})).await, "expires_at");
+        }
+        for (given, kept) in [
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("2027-06-30T23:59:60Z", "2027-07-01T00:00:00.000000Z"),
+        ] {
+            let made = admin.post(&keys, &json!({"name": "k", "expires_at": given})).await.expect(201).json();
+            let end =
+                made["key"]["expires_at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+            assert_eq!(end, kept.parse::<chrono::DateTime<chrono::Utc>>().unwrap(), "{given}");
         }
         app.stop().await;
     });

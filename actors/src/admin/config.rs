@@ -120,7 +120,7 @@ pub(super) async fn import(
 ) -> Result<Plan, AdminError> {
     let wanted = Wanted::read(body, how.trust, &context.outbound)?;
     let stored = Stored::read(context).await?;
-    let mut planner = Planner::new(context, &stored, how.prune);
+    let mut planner = Planner::new(context, origin, &stored, how.prune);
     planner.plan(&wanted)?;
     let (steps, places, mut plan) = planner.finish(how.dry_run);
     let done =

@@ -14,7 +14,7 @@ use uuid::Uuid;
 mod row;
 
 pub use row::McpServerSpec;
-use row::to_row;
+use row::{check_origin, to_row};
 pub(super) use row::{keep_secret, resealed, snapshot, spec_of};
 
 /// As the audit names it.
@@ -62,10 +62,14 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<McpServerRow
 /// The step that puts the server of `spec` in place of `old`; a new one gets `id` if there is one.
 pub(super) fn step(
     context: &Context,
+    origin: &Origin,
     spec: &McpServerSpec,
     old: Option<&McpServerRow>,
     id: Option<Uuid>,
 ) -> Result<(Step, McpServerView), AdminError> {
+    if !origin.reads_secrets() {
+        check_origin(spec, old)?;
+    }
     let row = to_row(context, spec, old, id)?;
     let shown = view(&row);
     let step = Step {
@@ -102,7 +106,7 @@ pub(super) async fn create(
     origin: &Origin,
     body: &[u8],
 ) -> Result<McpServerView, AdminError> {
-    let (step, view) = step(context, &read(body)?, None, None)?;
+    let (step, view) = step(context, origin, &read(body)?, None, None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }
@@ -117,7 +121,7 @@ pub(super) async fn patch(
     let patch = Patch::read(body)?;
     let old = stored(context, name).await?;
     super::check_version(patch.version, old.version)?;
-    let (step, view) = step(context, &patch.over(&spec_of(&old))?, Some(&old), None)?;
+    let (step, view) = step(context, origin, &patch.over(&spec_of(&old))?, Some(&old), None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 mod row;
 mod spec;
 
-use row::to_row;
+use row::{check_origin, to_row};
 pub(super) use row::{keep_secrets, resealed, snapshot, spec_of};
 pub use spec::ModelSpec;
 pub(super) use spec::{HeaderValue, check_header_value, never, yes};
@@ -65,10 +65,14 @@ pub(super) async fn stored(context: &Context, name: &str) -> Result<ModelRow, Ad
 /// The step that puts the model of `spec` in place of `old`; a new one gets `id` if there is one.
 pub(super) fn step(
     context: &Context,
+    origin: &Origin,
     spec: &ModelSpec,
     old: Option<&ModelRow>,
     id: Option<Uuid>,
 ) -> Result<(Step, ModelView), AdminError> {
+    if !origin.reads_secrets() {
+        check_origin(spec, old)?;
+    }
     let row = to_row(context, spec, old, id)?;
     let shown = view(&context.sealer, &row)?;
     let before = old.map(|old| view(&context.sealer, old)).transpose()?;
@@ -106,7 +110,7 @@ async fn write(
     spec: &ModelSpec,
     old: Option<&ModelRow>,
 ) -> Result<ModelView, AdminError> {
-    let (step, view) = step(context, spec, old, None)?;
+    let (step, view) = step(context, origin, spec, old, None)?;
     context.commit(origin, step).await?;
     Ok(view)
 }
@@ -140,9 +144,8 @@ pub(super) async fn put(
     let mut patch = Patch::read(body)?;
     patch.default_field("model_name", name)?;
     let old = obleth_schema::models::by_name(&context.store, name).await?;
-    if let Some(old) = &old {
-        super::check_version(patch.version, old.version)?;
-    }
+    // One that was made for a version is not for a model that is gone.
+    super::check_version(patch.version, old.as_ref().map_or(0, |old| old.version))?;
     let view = write(context, origin, &patch.whole()?, old.as_ref()).await?;
     Ok((view, old.is_none()))
 }

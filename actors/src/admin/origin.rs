@@ -1,5 +1,6 @@
 //! Who asks for a change, and by which call: what an audit row says beside the change itself.
 
+use super::tokens::Role;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,9 +14,16 @@ pub struct Origin {
     pub method: Arc<str>,
     pub request_id: Arc<str>,
     pub address: Option<IpAddr>,
+    /// What the caller may do; a part of the program may do everything.
+    pub role: Role,
 }
 
 impl Origin {
+    /// Whether stored secrets may go where the caller says, and so be read by them.
+    pub(super) fn reads_secrets(&self) -> bool {
+        self.role >= Role::Admin
+    }
+
     /// A part of the program itself.
     pub fn internal(name: &str) -> Self {
         Self {
@@ -24,6 +32,7 @@ impl Origin {
             method: "START".into(),
             request_id: "".into(),
             address: None,
+            role: Role::Admin,
         }
     }
 }

@@ -15,9 +15,32 @@ pub fn check_literal(rule: &Outbound, url: &str) -> Result<(), &'static str> {
     rule.check(address).map_err(obleth_core::net::Blocked::reason)
 }
 
+/// What is wrong with a secret that would go to another origin than the one it was stored for.
+pub(super) const MOVED: &str = "is stored for another origin: give it again with the new address, or take it away (the role admin may keep it)";
+
+/// Whether both lead to one origin: scheme, host and port (RFC 6454 §4). None is one of its own.
+pub(super) fn same_origin(one: Option<&str>, other: Option<&str>) -> bool {
+    let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+    match (one, other) {
+        (Some(one), Some(other)) => one == other || origin(one).is_some_and(|one| Some(one) == origin(other)),
+        (one, other) => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |one, other| same_origin(Some(one), Some(other));
+        assert!(same("https://a/v1", "https://a:443/v2/") && same("http://A:80", "http://a/x"));
+        for other in ["http://a", "https://b", "https://a:444", "https://a.b", "nothing"] {
+            assert!(!same("https://a", other), "{other}");
+        }
+        assert!(same_origin(None, None));
+        assert!(!same_origin(None, Some("http://a")) && !same_origin(Some("http://a"), None));
+    }
 
     #[test]
     fn an_address_is_known_in_every_notation() {

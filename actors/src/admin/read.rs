@@ -44,13 +44,15 @@ impl From<PageError> for AdminError {
 /// The place a list is read from, and how far.
 #[derive(Debug)]
 pub struct Window {
+    /// Which list: its cursors are no others'.
+    list: String,
     pub after: Option<String>,
     pub limit: u32,
 }
 
 impl Window {
-    /// From the query's `limit` and `cursor`.
-    pub fn new(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, PageError> {
+    /// From the query's `limit` and `cursor`; `list` is the path, which has no line feed.
+    pub fn new(list: &str, limit: Option<&str>, cursor: Option<&str>) -> Result<Self, PageError> {
         let limit = match limit {
             None => PAGE,
             Some(text) => {
@@ -63,9 +65,12 @@ impl Window {
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
                 .filter(|text| !text.contains('\0'))
+                .and_then(|text| {
+                    text.split_once('\n').filter(|(of, _)| *of == list).map(|(_, at)| at.to_owned())
+                })
         };
         let after = cursor.map(|text| decode(text).ok_or(PageError::Cursor)).transpose()?;
-        Ok(Self { after, limit })
+        Ok(Self { list: list.to_owned(), after, limit })
     }
 
     /// A page of `rows`, which were read with one row more than the limit.
@@ -78,7 +83,8 @@ impl Window {
         let limit = usize::try_from(self.limit).unwrap_or(0);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(position(row)));
+        let cursor = |row: &R| URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.list, position(row)));
+        let next_cursor = rows.last().filter(|_| more).map(cursor);
         let data = rows.iter().map(view).collect::<Result<_, _>>()?;
         Ok(Page { data, next_cursor })
     }

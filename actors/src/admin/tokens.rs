@@ -19,6 +19,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// As the audit names it.
+pub const KIND: &str = "admin_token";
+
 /// What each secret begins with.
 const PREFIX: &str = "adm_";
 /// Tokens that may exist: all are held in memory.
@@ -142,7 +145,7 @@ pub(super) async fn create(
     let token = view(&row);
     let step = Step {
         action: "create",
-        kind: "admin_token",
+        kind: KIND,
         id: row.id.clone(),
         name: row.name.clone(),
         before: None,
@@ -159,7 +162,7 @@ pub(super) async fn delete(context: &Context, origin: &Origin, id: &str) -> Resu
     let row = row.ok_or(AdminError::NotFound("admin token"))?;
     let step = Step {
         action: "delete",
-        kind: "admin_token",
+        kind: KIND,
         id: row.id.clone(),
         name: row.name.clone(),
         before: Some(to_json(&view(&row))?),

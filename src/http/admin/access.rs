@@ -146,5 +146,6 @@ pub fn origin(request: &HttpRequest) -> Origin {
         method: request.method().as_str().into(),
         request_id: request_id_of(request.headers()),
         address: Some(address_of(request.peer_addr())),
+        role: role(request).unwrap_or(Role::Viewer),
     }
 }

@@ -1,5 +1,6 @@
 //! `/audit`.
 
+use super::access::role;
 use super::usage::moment;
 use super::{query, refuse, shown, window};
 use crate::app::Gateway;
@@ -7,7 +8,7 @@ use crate::error::Fault;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use obleth_actors::accounting::usage::Zone;
-use obleth_actors::admin::Window;
+use obleth_actors::admin::{Role, TOKEN, Window};
 use obleth_actors::shapes::{Cursor, Limit, Since};
 use obleth_schema::audit::AuditFilter;
 use schemars::JsonSchema;
@@ -37,11 +38,13 @@ pub(super) struct AuditQuery {
 impl AuditQuery {
     fn read(request: &HttpRequest) -> Result<(AuditFilter, Window), Fault> {
         let asked: Self = query(request)?;
-        let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
+        let window = window(request, asked.limit.as_deref(), asked.cursor.as_deref())?;
         let filter = AuditFilter {
             actor: asked.actor,
             kind: asked.kind,
             object_id: asked.object_id,
+            // Who has which token is for those alone who may list them.
+            without: role(request).is_none_or(|role| role < Role::Admin).then_some(TOKEN),
             since: moment("since", asked.since.as_deref(), Zone::UTC)?,
             until: moment("until", asked.until.as_deref(), Zone::UTC)?,
         };

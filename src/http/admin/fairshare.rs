@@ -52,7 +52,8 @@ pub(super) struct LiveQuery {
 impl LiveQuery {
     fn read(request: &HttpRequest) -> Result<live::Asked, Fault> {
         let asked: Self = query(request)?;
-        let limit = usize::try_from(window(asked.limit.as_deref(), None)?.limit).unwrap_or(usize::MAX);
+        let limit =
+            usize::try_from(window(request, asked.limit.as_deref(), None)?.limit).unwrap_or(usize::MAX);
         let wrong = |_| Fault::new(Code::InvalidRequest, "tenant_id must be a UUID").at("tenant_id");
         let tenant = asked.tenant_id.map(|id| id.parse().map(TenantId).map_err(wrong)).transpose()?;
         Ok(live::Asked { limit, tenant })

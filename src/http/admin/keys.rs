@@ -48,7 +48,7 @@ pub(super) struct KeyPatch {
 impl KeysQuery {
     fn read(request: &HttpRequest) -> Result<(KeyFilter, Window), Fault> {
         let asked: Self = query(request)?;
-        let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
+        let window = window(request, asked.limit.as_deref(), asked.cursor.as_deref())?;
         if asked.prefix.as_ref().is_some_and(|prefix| prefix.chars().count() > PREFIX_MAX) {
             let text = "prefix must be at most 11 characters: never send a whole secret";
             return Err(Fault::new(Code::InvalidRequest, text).at("prefix"));

@@ -63,7 +63,7 @@ pub(super) struct LogsQuery {
 impl LogsQuery {
     fn read(request: &HttpRequest) -> Result<(LedgerFilter, Window), Fault> {
         let asked: Self = query(request)?;
-        let window = window(asked.limit.as_deref(), asked.cursor.as_deref())?;
+        let window = window(request, asked.limit.as_deref(), asked.cursor.as_deref())?;
         Ok((asked.filter()?, window))
     }
 

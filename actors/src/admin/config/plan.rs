@@ -6,7 +6,7 @@
 use super::super::commit::Step;
 use super::super::fields::FieldError;
 use super::super::groups::DEFAULT as DEFAULT_GROUP;
-use super::super::{AdminError, Context, groups, keys, mcp_servers, models, tenants};
+use super::super::{AdminError, Context, Origin, groups, keys, mcp_servers, models, tenants};
 use super::document::{Item, KeyItem, Wanted};
 use super::{Plan, Planned, Stored};
 use obleth_schema::changes::{Change, Edit};
@@ -32,6 +32,7 @@ enum Phase {
 /// The plan as it grows.
 pub(super) struct Planner<'a> {
     context: &'a Context,
+    origin: &'a Origin,
     stored: &'a Stored,
     prune: bool,
     steps: BTreeMap<Phase, Vec<(Step, String)>>,
@@ -99,7 +100,7 @@ fn placed(place: &str, error: AdminError) -> AdminError {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(context: &'a Context, stored: &'a Stored, prune: bool) -> Self {
+    pub(super) fn new(context: &'a Context, origin: &'a Origin, stored: &'a Stored, prune: bool) -> Self {
         let plan = Plan {
             dry_run: false,
             creates: Vec::new(),
@@ -110,6 +111,7 @@ impl<'a> Planner<'a> {
         };
         Self {
             context,
+            origin,
             stored,
             prune,
             steps: BTreeMap::new(),
@@ -200,8 +202,8 @@ impl<'a> Planner<'a> {
             for header in kept.missing {
                 self.plan.warnings.push(format!("{place}.upstream_headers.{header} has no value: left out"));
             }
-            let (step, _) =
-                models::step(self.context, &spec, old, item.id).map_err(|error| placed(&place, error))?;
+            let (step, _) = models::step(self.context, self.origin, &spec, old, item.id)
+                .map_err(|error| placed(&place, error))?;
             let phase = if old.is_some() { Phase::UpdateModels } else { Phase::CreateModels };
             self.put(phase, &place, step, kept.changed)?;
         }
@@ -219,7 +221,7 @@ impl<'a> Planner<'a> {
             let old = shelf.find(item.id, &item.spec.name, |row| &row.id, &place)?;
             let mut spec = item.spec.clone();
             let another = mcp_servers::keep_secret(&self.context.sealer, &mut spec, old)?;
-            let (step, _) = mcp_servers::step(self.context, &spec, old, item.id)
+            let (step, _) = mcp_servers::step(self.context, self.origin, &spec, old, item.id)
                 .map_err(|error| placed(&place, error))?;
             let hidden = another.then(|| "auth_header".to_owned());
             self.put(Phase::McpServers, &place, step, hidden.into_iter().collect())?;

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
+/// The year 10000, which RFC 3339 cannot say, in Unix microseconds; a leap second of the last day lies in it.
+const END: i64 = 253_402_300_800_000_000;
+
 /// The fields of a key (contract §3).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +87,9 @@ impl KeySpec {
     /// Checks every field.
     pub(in crate::admin) fn check(&self) -> Result<(), FieldError> {
         check_name("name", &self.name)?;
+        if self.expires_at.is_some_and(|at| at.timestamp_micros() >= END) {
+            return Err(FieldError::new("expires_at", "must be before the year 10000"));
+        }
         check_limits(
             self.tokens_per_minute,
             self.requests_per_minute,
@@ -169,7 +175,7 @@ pub(in crate::admin) fn view(row: &KeyRow) -> Result<KeyDocument, AdminError> {
 pub(in crate::admin) fn snapshot(row: &KeyRow) -> Result<Key, AdminError> {
     let digest = |text: &str| KeyDigest::from_hex(text).ok_or(AdminError::Internal);
     let previous = match (&row.previous_hash, row.previous_until) {
-        (Some(hash), Some(until)) => Some((digest(hash)?, until)),
+        (Some(hash), Some(until)) => Some(Box::new((digest(hash)?, until))),
         _ => None,
     };
     Ok(Key {

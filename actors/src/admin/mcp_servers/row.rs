@@ -2,6 +2,7 @@
 
 use crate::admin::fields::{FieldError, WriteOnly, check_range};
 use crate::admin::models::{HeaderValue, check_header_value, never, yes};
+use crate::admin::outbound::{MOVED, same_origin};
 use crate::admin::seal::{SealError, Sealer};
 use crate::admin::{AdminError, Context, check_literal, has_letters_of_a_url};
 use crate::clock::unix_micros;
@@ -94,6 +95,17 @@ impl McpServerSpec {
     }
 }
 
+/// What of `old` would be kept and sent to another origin is refused: who sends it there can read it there.
+pub(super) fn check_origin(spec: &McpServerSpec, old: Option<&McpServerRow>) -> Result<(), FieldError> {
+    let moved = old.filter(|old| !same_origin(Some(&old.upstream_url), Some(&spec.upstream_url)));
+    if matches!(spec.auth_header, WriteOnly::Keep)
+        && moved.is_some_and(|old| old.auth_header_sealed.is_some())
+    {
+        return Err(FieldError::new("auth_header", MOVED));
+    }
+    Ok(())
+}
+
 /// The row of a document. `old` is the row it replaces; a new one gets `id` if there is one.
 pub(super) fn to_row(
     context: &Context,
@@ -161,7 +173,7 @@ pub(in crate::admin) fn keep_secret(
     let stored = old.auth_header_sealed.as_deref().map(|stored| sealer.open(&place(&old.id), stored));
     let stored = stored.transpose().map_err(|_| AdminError::Internal)?;
     let same = stored.is_some_and(|stored| stored.expose_secret() == value.expose_secret());
-    if same {
+    if same && same_origin(Some(&old.upstream_url), Some(&spec.upstream_url)) {
         spec.auth_header = WriteOnly::Keep;
     }
     Ok(!same)

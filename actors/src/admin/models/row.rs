@@ -2,6 +2,7 @@
 
 use super::spec::{HeaderValue, ModelSpec};
 use crate::admin::fields::{FactorField, FieldError, PriceField, WriteOnly};
+use crate::admin::outbound::{MOVED, same_origin};
 use crate::admin::seal::{SealError, Sealer};
 use crate::admin::{AdminError, Context, from_json, to_json, upstream_base};
 use crate::clock::unix_micros;
@@ -105,6 +106,20 @@ pub(super) fn to_row(
     })
 }
 
+/// What of `old` would be kept and sent to another origin is refused: who sends it there can read it there.
+pub(super) fn check_origin(spec: &ModelSpec, old: Option<&ModelRow>) -> Result<(), FieldError> {
+    let Some(old) = old.filter(|old| !same_origin(old.api_base.as_deref(), spec.api_base.as_deref())) else {
+        return Ok(());
+    };
+    if matches!(spec.api_key, WriteOnly::Keep) && old.api_key_sealed.is_some() {
+        return Err(FieldError::new("api_key", MOVED));
+    }
+    match spec.upstream_headers.iter().find(|(_, value)| value.is_none()) {
+        Some((name, _)) => Err(FieldError::new(format!("upstream_headers.{name}"), MOVED)),
+        None => Ok(()),
+    }
+}
+
 fn price_of(pico: Option<i64>) -> Option<Price> {
     pico.and_then(Price::from_pico)
 }
@@ -170,7 +185,7 @@ pub(in crate::admin) struct Kept {
     pub missing: Vec<String>,
 }
 
-/// Makes of a secret that is stored already one to keep, and leaves out headers that have no value.
+/// Makes of a secret that is stored already for this origin one to keep, and leaves out headers that have no value.
 pub(in crate::admin) fn keep_secrets(
     sealer: &Sealer,
     spec: &mut ModelSpec,
@@ -179,12 +194,14 @@ pub(in crate::admin) fn keep_secrets(
     let mut kept = Kept::default();
     let unsealed = |_: SealError| AdminError::Internal;
     let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
+    let stays = old.is_some_and(|old| same_origin(old.api_base.as_deref(), spec.api_base.as_deref()));
     if let (WriteOnly::Set(key), Some(old)) = (&spec.api_key, old) {
         let stored = old.api_key_sealed.as_deref().map(|stored| sealer.open(&key_place(&old.id), stored));
-        if stored.transpose().map_err(unsealed)?.is_some_and(|stored| same(&stored, key)) {
-            spec.api_key = WriteOnly::Keep;
-        } else {
+        let known = stored.transpose().map_err(unsealed)?.is_some_and(|stored| same(&stored, key));
+        if !known {
             kept.changed.push("api_key".to_owned());
+        } else if stays {
+            spec.api_key = WriteOnly::Keep;
         }
     }
     let stored = old.map(|row| open_headers(sealer, row)).transpose().map_err(unsealed)?.unwrap_or_default();
@@ -193,7 +210,7 @@ pub(in crate::admin) fn keep_secrets(
             (Some(HeaderValue(value)), Some(stored)) if !same(value, stored) => {
                 kept.changed.push(format!("upstream_headers.{name}"));
             }
-            (Some(_), Some(_)) => *value = None,
+            (Some(_), Some(_)) if stays => *value = None,
             (None, None) => kept.missing.push(name.clone()),
             _ => {}
         }
