@@ -27,6 +27,7 @@ main() {
   done
   bin=$(obleth_bin)
   begin_work
+  keep_awake
   results=$work_dir/results
   read -r server_port nginx_port proxy_port admin_port metrics_port <<<"$(free_ports 5)"
   start_nginx

@@ -42,6 +42,7 @@ main() {
     bin=${CARGO_TARGET_DIR:-$repo_dir/target}/release/obleth
   fi
   begin_work
+  keep_awake
   results=$work_dir/results
   read -r mock_port paced_port nginx_json_port nginx_stream_port <<<"$(free_ports 4)"
   start_mock "$bin" mock "$mock_port" 0

@@ -33,6 +33,20 @@ end_work() {
   exit "$status"
 }
 
+# Keeps the CPUs from falling asleep between two requests: one loop a CPU that runs only when nothing else does
+# (SCHED_IDLE). On a virtual machine to wake a CPU takes tens of microseconds, more than what is measured, and hits by luck;
+# who measures latencies switches such states off, which a guest cannot. Needs util-linux; says so if it is not there.
+keep_awake() {
+  local cpu
+  if ! command -v chrt >/dev/null || ! command -v taskset >/dev/null; then
+    echo "chrt and taskset are not installed: the CPUs may sleep, and latencies with them" >&2
+    return
+  fi
+  for ((cpu = 0; cpu < $(nproc); cpu++)); do
+    start "$work_dir/awake" chrt --idle 0 taskset --cpu-list "$cpu" sh -c 'while :; do :; done'
+  done
+}
+
 # start LOG COMMAND...: runs it in the background, output to LOG; the id is in $started_pid.
 start() {
   local log=$1

@@ -38,6 +38,13 @@ pub fn mend(bytes: &mut Vec<u8>) -> bool {
     }
 }
 
+/// Whether `bytes` begin with a complete last head that names the length of its body: nothing is to be mended.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    let status = bytes.get(9).is_some_and(|class| (b'2'..=b'5').contains(class));
+    let head = memmem::find(bytes, b"\r\n\r\n").and_then(|end| bytes.get(..end + 4));
+    bytes.starts_with(b"HTTP/1.1 ") && status && head.is_some_and(names_length)
+}
+
 fn names_length(head: &[u8]) -> bool {
     head.split(|byte| *byte == b'\n').any(|line| {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii();
@@ -47,12 +54,15 @@ fn names_length(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::mend;
+    use super::{is_whole, mend};
 
     /// What is made of `text` whole, the same for every beginning of it that is said to be enough.
     fn mended(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
         let done = mend(&mut bytes);
+        if is_whole(text.as_bytes()) {
+            assert_eq!((done, &*bytes), (true, text.as_bytes()), "what is whole is left alone");
+        }
         (done, String::from_utf8(bytes).unwrap())
     }
 
@@ -82,6 +92,19 @@ mod tests {
             "HTTP/1.0 200 OK\r\n\r\nbody",
         ] {
             assert_eq!(mended(text), (true, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_ordinary_answer_is_whole_at_once() {
+        assert!(is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo"));
+        assert!(is_whole(b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n"));
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n",
+            "HTTP/1.1 200 OK\r\na: b\r\n\r\nContent-Length: 4\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\n",
+        ] {
+            assert!(!is_whole(text.as_bytes()), "{text}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! notes are kept per thread, and read by the same call that polled the stream, so they cannot be mixed up:
 //! a worker's streams are all polled on its own thread, one after the other.
 
-use super::head::mend;
+use super::head::{is_whole, mend};
 use actix_rt::net::{ActixStream, Ready, TcpStream};
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::Service;
@@ -150,6 +150,18 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.mended && self.held.is_empty() {
+            // Almost every answer: its head comes in one piece and is good as it is.
+            let before = buf.filled().len();
+            ready!(self.poll_io(cx, buf))?;
+            let read = buf.filled().get(before..).unwrap_or_default();
+            if read.is_empty() || is_whole(read) {
+                self.mended = true;
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(read);
+            buf.set_filled(before);
+        }
         if !self.mended {
             ready!(self.poll_head(cx))?;
             if self.held.is_empty() {
