@@ -379,3 +379,18 @@ fn a_key_ends_within_the_years_that_can_be_written() {
         app.stop().await;
     });
 }
+
+#[test]
+fn a_model_does_not_stand_in_for_itself() {
+    run(async {
+        let (app, admin) = start().await;
+        for own in ["m", "a"] {
+            let model = json!({"model_name": "m", "aliases": ["a"], "fallback_models": ["b", own]});
+            names(&admin.post("/api/v1/models", &model).await, "fallback_models");
+        }
+        let model = json!({"model_name": "m", "aliases": ["a"], "fallback_models": ["b"]});
+        admin.post("/api/v1/models", &model).await.expect(201);
+        names(&admin.patch("/api/v1/models/m", &json!({"aliases": ["b"]})).await, "fallback_models");
+        app.stop().await;
+    });
+}

@@ -143,8 +143,9 @@ impl ModelSpec {
             return Err(FieldError::new("aliases", "must not contain the model's own name"));
         }
         check_names("fallback_models", &self.fallback_models, LIST_MAX)?;
-        if self.fallback_models.contains(&self.model_name) {
-            return Err(FieldError::new("fallback_models", "must not contain the model's own name"));
+        let own = |name: &String| *name == self.model_name || self.aliases.contains(name);
+        if self.fallback_models.iter().any(own) {
+            return Err(FieldError::new("fallback_models", "must not contain the model's own name or alias"));
         }
         self.check_headers()?;
         match &self.description {
