@@ -27,7 +27,8 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// Starts logging to stderr: text on a terminal, JSON lines otherwise.
 pub fn start_logging(default: &str) {
-    let own = format!("{default},{REQUEST}=warn");
+    // An answer that breaks off is told of where it breaks, with whose it is; the server below would tell of it as an error.
+    let own = format!("{default},{REQUEST}=warn,actix_http::h1::dispatcher=off");
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).unwrap_or_else(|error| {
             // Logging is not up yet; this is the one line that goes out by hand.

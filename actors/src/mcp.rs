@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use obleth_core::breaker::{Rules, View};
 use obleth_core::ids::{KeyId, McpServerId};
 use obleth_core::mcp::servers::{Known, Ready, Refused, Servers, Which};
-use obleth_core::mcp::{Catalogue, SessionSeal};
+use obleth_core::mcp::{Catalogue, SessionSeal, Whose};
 use obleth_core::moment::Moment;
 use obleth_core::registry::{McpServer, Registry};
 use std::fmt;
@@ -86,8 +86,14 @@ const fn which(server: &McpServer) -> Which {
     Which { id: server.id, version: server.version }
 }
 
-/// Whose session one of the merged endpoint is: no server's.
-const MERGED: McpServerId = McpServerId(Uuid::nil());
+fn whose(server: &McpServer, key: KeyId) -> Whose<'_> {
+    Whose { server: server.id, address: &server.url, key }
+}
+
+/// A session of the merged endpoint is no server's.
+const fn merged(key: KeyId) -> Whose<'static> {
+    Whose { server: McpServerId(Uuid::nil()), address: "", key }
+}
 
 impl Mcp {
     /// Starts the actor on `arbiter`. Without a `seal` that all replicas share, sessions end with this process.
@@ -174,23 +180,23 @@ impl Mcp {
 
     /// The id that a client gets for a session with `server`; `None`: it is no id.
     pub fn seal(&self, server: &McpServer, key: KeyId, id: &str) -> Option<String> {
-        self.seal.seal(Aes256Gcm::generate_nonce(&mut OsRng).into(), server.id, key, id)
+        self.seal.seal(Aes256Gcm::generate_nonce(&mut OsRng).into(), &whose(server, key), id)
     }
 
     /// The server's own id of a session. `None`: this is none of that key there.
     pub fn open(&self, server: &McpServer, key: KeyId, sealed: &str) -> Option<String> {
-        self.seal.open(server.id, key, sealed)
+        self.seal.open(&whose(server, key), sealed)
     }
 
     /// The id of a new session of the merged endpoint.
     pub fn seal_merged(&self, key: KeyId) -> Option<String> {
         let id = Uuid::new_v4().to_string();
-        self.seal.seal(Aes256Gcm::generate_nonce(&mut OsRng).into(), MERGED, key, &id)
+        self.seal.seal(Aes256Gcm::generate_nonce(&mut OsRng).into(), &merged(key), &id)
     }
 
     /// Which session of the merged endpoint this is. `None`: none of that key.
     pub fn open_merged(&self, key: KeyId, sealed: &str) -> Option<String> {
-        self.seal.open(MERGED, key, sealed)
+        self.seal.open(&merged(key), sealed)
     }
 
     /// Calls of the merged endpoint that run in this process.

@@ -32,6 +32,23 @@ async fn status(caller: &Caller, place: &Place, entry: &Entry) -> u16 {
 }
 
 #[test]
+fn no_route_takes_a_parameter_that_it_does_not_know() {
+    run(async {
+        let (app, admin) = start().await;
+        for place in TABLE {
+            for entry in place.entries {
+                let method = Method::from_bytes(entry.method.as_bytes()).unwrap();
+                let path = format!("{}?no_such_parameter=1", nowhere(place));
+                let answer = Caller::send(admin.request(method, &path), "{}").await;
+                let what = format!("{} {path}: {}", entry.method, answer.text());
+                assert_eq!(answer.expect(400).json()["error"]["param"], "no_such_parameter", "{what}");
+            }
+        }
+        app.stop().await;
+    });
+}
+
+#[test]
 fn every_route_takes_its_role_and_those_above_it_alone() {
     run(async {
         let (app, admin) = start().await;

@@ -1,6 +1,6 @@
 //! MCP: the servers' own endpoints and the merged one, in both eras.
 
-use crate::support::{Answer, Caller, FakeMcp, TestApp};
+use crate::support::{Answer, Caller, FakeMcp, Step, TestApp, Upstream};
 use serde_json::{Value, json};
 
 mod access;
@@ -11,6 +11,7 @@ mod merged_calls;
 mod passing;
 mod registry;
 mod rights;
+mod rubbish;
 mod sessions;
 mod traces;
 
@@ -37,6 +38,17 @@ async fn caller_with(app: &TestApp, name: &str, tenant: Value, key: Value) -> Ca
     let tenant = app.tenant(named(tenant)).await;
     let key = app.key(&tenant, named(key)).await;
     app.client(&key)
+}
+
+/// A server that answers everything with this.
+async fn says(app: &TestApp, name: &str, status: u16, kind: &str, body: &[u8]) -> Upstream {
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let answer = bytes::Bytes::from([head.as_bytes(), body].concat());
+    let server = Upstream::start(move |_| vec![Step::Send(answer.clone())]).await;
+    let fields = json!({"name": name, "upstream_url": format!("http://{}/", server.address)});
+    app.admin().post("/api/v1/mcp-servers", &fields).await.expect(201);
+    server
 }
 
 /// `error.data.code` of a JSON-RPC error, checked for its whole shape, and its own code.

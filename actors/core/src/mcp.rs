@@ -22,9 +22,9 @@ pub mod session;
 
 pub use catalogue::{Catalogue, Tool};
 pub use message::{Era, Kind, Malformed, Message};
-pub use object::Object;
+pub use object::{Object, text};
 pub use rights::{Rights, ToolGlobs};
-pub use session::SessionSeal;
+pub use session::{SessionSeal, Whose};
 
 /// The revision without sessions.
 pub const STATELESS: &str = "2026-07-28";

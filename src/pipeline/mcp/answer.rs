@@ -19,13 +19,14 @@ use crate::upstream::Response;
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE,
-    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    SET_COOKIE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use bytes::Bytes;
 use obleth_actors::mcp::Call as Running;
 use obleth_core::ledger::Usage;
 use obleth_core::mcp::events::EVENT_MAX;
+use obleth_core::mcp::{Object, text};
 use obleth_core::registry::{McpServer, rights};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -51,6 +52,13 @@ pub(super) struct For {
     pub session: Session,
     /// The call while it runs, where the client may take it back by another request.
     pub running: Option<Running>,
+}
+
+impl For {
+    /// The client waits for a response of the gateway: what the server says must be one.
+    pub fn owes(&self) -> bool {
+        self.is_request && matches!(self.session, Session::Hidden)
+    }
 }
 
 /// Whose session the request is sent in.
@@ -112,7 +120,17 @@ async fn carry(
     };
     match read {
         Ok(Collected::Whole(body)) => match changed(&record, &about, change, body) {
+            Ok(body)
+                if about.owes() && head.status.is_success() && !is_response(&body, about.id.as_deref()) =>
+            {
+                let text = "the MCP server did not answer this call";
+                Err(Box::new((record, Fault::new(Code::UpstreamError, text))))
+            }
             Ok(body) => Ok(whole(record, head, source, body, &about).await),
+            // An error that is no JSON lists nothing, and is not shown.
+            Err(_) if !head.status.is_success() => {
+                Ok(whole(record, head, source, Bytes::new(), &about).await)
+            }
             Err(fault) => Err(Box::new((record, fault))),
         },
         Ok(Collected::Begun(_)) if change.is_some() => Err(Box::new((record, unclear()))),
@@ -133,10 +151,8 @@ async fn carry(
 fn change(record: &Record, head: &Head, about: &For) -> Option<Change> {
     let caller = &record.caller;
     let limited = || rights(&caller.tenant, &caller.key).is_limited(&about.server.name);
-    if !head.status.is_success() {
-        None
-    } else if about.turns {
-        Some(Change::Era)
+    if about.turns {
+        head.status.is_success().then_some(Change::Era)
     } else {
         (about.lists && limited()).then_some(Change::Lists)
     }
@@ -148,6 +164,21 @@ fn changed(record: &Record, about: &For, change: Option<Change>, body: Bytes) ->
     let text = std::str::from_utf8(&body).map_err(|_| unclear())?;
     let changed = change.of(text, &record.caller, &about.server.name).map_err(|_| unclear())?;
     Ok(changed.map_or(body, Bytes::from))
+}
+
+/// Whether this is the response to the request of this id.
+fn is_response(body: &[u8], id: Option<&RawValue>) -> bool {
+    let object = std::str::from_utf8(body).ok().and_then(Object::read);
+    object.is_some_and(|object| {
+        let answers = object.get("result").is_some() || object.get("error").is_some();
+        let same = object.get("id").is_some_and(|own| id.is_some_and(|id| same_id(own, id)));
+        answers && same && object.get("method").is_none()
+    })
+}
+
+/// Texts may differ in how they write a character.
+fn same_id(one: &RawValue, other: &RawValue) -> bool {
+    one.get() == other.get() || text(one).is_some_and(|one| Some(one) == text(other))
 }
 
 /// What cannot be changed is not passed on.
@@ -188,7 +219,10 @@ async fn whole(
     source.end();
     let bytes_out = u64::try_from(body.len()).unwrap_or(u64::MAX);
     record.settled(&ending(head.status.as_u16(), bytes_out)).await;
-    let answer = begun(&record, head, about);
+    let mut answer = begun(&record, head, about);
+    if body.is_empty() {
+        answer.headers_mut().remove(CONTENT_ENCODING);
+    }
     answer.set_body(BoxBody::new(body))
 }
 

@@ -1,6 +1,6 @@
 //! What a client asks: its body read once, its headers compared with it, its limits counted.
 
-use super::headers::{mirrored, session};
+use super::headers::{media_type, mirrored, session};
 use super::refusal::{HEADER_MISMATCH, Refusal};
 use crate::app::Worker;
 use crate::error::{Code, Fault};
@@ -46,7 +46,14 @@ pub(super) async fn body(
 
 /// Reads the message; what its headers repeat of it must agree.
 pub(super) fn message<'a>(request: &HttpRequest, body: &'a [u8]) -> Result<(Message<'a>, Era), Refusal> {
-    let message = Message::read(body)?;
+    let message = Message::read(body).map_err(|why| match Message::id_of(body) {
+        Some(id) => Refusal::from(why).to(Some(id)),
+        None => why.into(),
+    })?;
+    if !media_type(request.headers()).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        let fault = Fault::new(Code::InvalidRequest, "content-type must be application/json");
+        return Err(Refusal::from(fault).to(message.id));
+    }
     let said = mirrored(request.headers());
     if let Some(header) = disagreement(&message, &said) {
         let text = format!("the header {header} does not agree with the body");

@@ -96,11 +96,10 @@ pub(super) async fn run(
 fn check(request: &HttpRequest, message: &Message<'_>, era: Era) -> Result<(), Refusal> {
     let said = super::headers::mirrored(request.headers());
     let version = said.version.text();
-    if era == Era::Session {
-        let unknown = version.filter(|version| !VERSIONS.contains(version));
-        return unknown.map_or(Ok(()), |version| Err(Refusal::version(&VERSIONS, version)));
+    if let Some(unknown) = version.filter(|version| !VERSIONS.contains(version)) {
+        return Err(Refusal::version(&VERSIONS, unknown));
     }
-    if message.kind != Kind::Request {
+    if era == Era::Session || message.kind != Kind::Request {
         return Ok(());
     }
     if !message.has_envelope() {

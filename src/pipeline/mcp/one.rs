@@ -6,7 +6,7 @@
 use super::answer::{For, Session, answer};
 use super::asked::{self, message, named_session, no_session, tool_for_ledger};
 use super::find;
-use super::headers::{media_type, outgoing};
+use super::headers::outgoing;
 use super::refusal::Refusal;
 use super::source::{Manner, Source, attempt, exchange, timeout, uri};
 use crate::app::Worker;
@@ -33,11 +33,12 @@ pub(super) async fn run(
     payload: Payload,
     name: &str,
 ) -> HttpResponse {
-    let server = match reach(worker, &mut record, name) {
+    let is_post = *request.method() == Method::POST;
+    let server = match reach(worker, &mut record, name, is_post) {
         Ok(server) => server,
         Err(refusal) => return refusal.answer(record).await,
     };
-    let sent = if *request.method() == Method::POST {
+    let sent = if is_post {
         post(worker, &mut record, request, payload, &server).await
     } else {
         watch(worker, &mut record, request, &server).await
@@ -48,13 +49,13 @@ pub(super) async fn run(
     }
 }
 
-/// The server, if it is there for this caller.
-fn reach(worker: &Worker, record: &mut Record, name: &str) -> Result<Arc<McpServer>, Refusal> {
+/// The server, if it is there for this caller. Whoever sends a message is told so in the answer to it.
+fn reach(worker: &Worker, record: &mut Record, name: &str, is_post: bool) -> Result<Arc<McpServer>, Refusal> {
     let server = find(worker, name)?;
     if let Some(call) = &mut record.call {
         call.server = Some(Arc::clone(&server.name));
     }
-    if rights(&record.caller.tenant, &record.caller.key).may_reach(&server.name) {
+    if is_post || rights(&record.caller.tenant, &record.caller.key).may_reach(&server.name) {
         Ok(server)
     } else {
         Err(Fault::new(Code::ToolNotAllowed, "this key may use no tool of this MCP server").into())
@@ -89,10 +90,11 @@ async fn carry(
         call.tool = Some(tool_for_ledger(tool));
     }
     if !message.is_allowed(&rights(&record.caller.tenant, &record.caller.key), &server.name) {
-        return Err(Fault::new(Code::ToolNotAllowed, "this key may not call this tool").into());
-    }
-    if media_type(request.headers()).is_none() {
-        return Err(Fault::new(Code::InvalidRequest, "content-type must be application/json").into());
+        let what = match message.tool() {
+            Some(_) => "this key may not call this tool",
+            None => "this key may use no tool of this MCP server",
+        };
+        return Err(Fault::new(Code::ToolNotAllowed, what).into());
     }
     let session = session(worker, record, server, named_session(request, era)?)?;
     asked::count(worker, record, message.kind)?;
@@ -101,7 +103,7 @@ async fn carry(
         id: message.id.map(ToOwned::to_owned),
         is_get: false,
         is_request: message.kind == Kind::Request,
-        lists: message.kind == Kind::Request && message.tool().is_none(),
+        lists: message.tool().is_none(),
         listens: message.method == LISTEN,
         turns: false,
         session: Session::Clients(session),

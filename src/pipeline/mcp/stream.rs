@@ -71,6 +71,8 @@ pub(super) struct Flowing {
     bytes_in: usize,
     bytes_out: u64,
     listens: bool,
+    /// The gateway is the server here: a stream without the response is cut.
+    owes: bool,
     /// Since when the server has been silent; `None` while it is not waited for.
     silent_since: Option<Instant>,
     tick: Pin<Box<Sleep>>,
@@ -96,6 +98,7 @@ impl Flowing {
     ) -> Self {
         let (status, length, chunked) = head;
         Self {
+            owes: about.owes() && !matches!(look, Look::Nowhere),
             record,
             source,
             look,
@@ -151,6 +154,10 @@ impl Flowing {
         let server = &self.server.name;
         let (out, mut clear) = (&mut self.out, true);
         let fed = events.feed(piece, |event| {
+            if std::str::from_utf8(event).is_err() {
+                clear = false;
+                return;
+            }
             let told = data(event).filter(|data| !data.trim().is_empty());
             match told.map(|data| change.of(&data, &caller, server)).transpose() {
                 Ok(None | Some(None)) => out.push_back(Bytes::copy_from_slice(event)),
@@ -167,6 +174,7 @@ impl Flowing {
             Some(length) => self.bytes_in < length,
             None => by_close && self.chunked,
         };
+        let cut = cut || self.owes;
         if cut && !self.whole {
             self.fail(&truncated());
             return;

@@ -94,8 +94,9 @@ fn a_change_holds_from_the_next_request_on() {
             .patch("/api/v1/mcp-servers/s", &json!({"upstream_url": two.url(), "auth_header": "Bearer new"}))
             .await
             .expect(200);
-        // The other server does not know the session.
+        // The session stays behind.
         client.call("echo").await.expect(404);
+        McpClient::opened(&client.caller, "/mcp/s").await.call("echo").await.expect(200);
         assert_eq!(two.upstream.last().header("authorization"), Some("Bearer new"));
         admin.patch("/api/v1/mcp-servers/s", &json!({"enabled": false})).await.expect(200);
         assert_eq!(client.call("echo").await.expect(404).error_code(), "mcp_server_not_found");

@@ -1,5 +1,5 @@
-use super::{caller_with, gateway, rows, rpc_error};
-use crate::support::{FakeMcp, McpClient, TestApp, messages, modern, run};
+use super::{caller_with, gateway, rows, rpc_error, says};
+use crate::support::{FakeMcp, McpClient, TestApp, exchange, messages, modern, post, run};
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
@@ -113,8 +113,8 @@ fn no_trick_carries_a_forbidden_call() {
                 (call(r#"{"name":"sl\u006fw"}"#), vec![], 403),
                 (call(r#"{"name":"echo "}"#), vec![], 403),
                 (call(r#"{"name":"ECHO"}"#), vec![], 403),
-                // Without an id it is a notification, and still a call.
-                (r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"slow"}}"#.to_owned(), vec![], 403),
+                // Without an id it would be a notification, and still a call.
+                (r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"slow"}}"#.to_owned(), vec![], 400),
                 (call(r#"{"name":["echo"]}"#), vec![], 400),
                 (format!("{}{}", call(r#"{"name":"echo"}"#), call(r#"{"name":"slow"}"#)), vec![], 400),
             ] {
@@ -144,7 +144,8 @@ fn a_server_without_a_tool_for_the_key_is_closed_to_it() {
         client.ask("prompts/list", json!({})).await.expect(200);
         for (caller, path) in [(&mine, "/mcp/other"), (&nothing, "/mcp/s")] {
             let refused = McpClient::new(caller, path).ask("initialize", json!({})).await.expect(403);
-            assert_eq!(refused.error_code(), "tool_not_allowed");
+            assert_eq!(rpc_error(&refused), (403, "tool_not_allowed".to_owned()));
+            assert_eq!(refused.json()["id"], 1);
             McpClient::new(caller, path).send(Method::GET, "", &[]).await.expect(403);
         }
         assert!(other.upstream.seen().is_empty());
@@ -186,5 +187,45 @@ fn a_list_that_cannot_be_read_is_not_passed_to_who_may_not_see_all() {
         assert!(!refused.text().contains("secret"));
         let free = McpClient::new(&app.caller("u").await, "/mcp/s").ask("tools/list", json!({})).await;
         assert!(free.expect(200).text().contains("secret"), "to others it passes untouched");
+    });
+}
+
+#[test]
+fn a_list_in_what_cannot_be_looked_into_does_not_pass() {
+    run(async {
+        let app = gateway().await;
+        let list = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"},{"name":"secret","description":"@"}]}}"#;
+        let event = format!("data: {list}\n\n");
+        // A byte that is no UTF-8.
+        let spoilt = |text: &str| -> Vec<u8> {
+            text.bytes().map(|byte| if byte == b'@' { 0xe9 } else { byte }).collect()
+        };
+        let (json, events) = ("application/json", "text/event-stream");
+        let cases: [(&str, u16, &str, Vec<u8>); 7] = [
+            ("a", 200, events, spoilt(&event)),
+            ("b", 200, events, spoilt(&format!(": @\n{}", event.replace('@', "")))),
+            ("c", 400, json, list.into()),
+            ("d", 500, events, event.clone().into()),
+            ("e", 404, "text/html", spoilt(list)),
+            ("f", 202, json, list.into()),
+            ("g", 200, json, spoilt(list)),
+        ];
+        let patterns: Vec<String> = cases.iter().map(|(name, ..)| format!("{name}/echo")).collect();
+        let limited = caller_with(&app, "t", json!({"allowed_tools": patterns}), json!({})).await;
+        let key = limited.credential.clone().unwrap();
+        for (name, status, kind, body) in cases {
+            let _server = says(&app, name, status, kind, &body).await;
+            let ask = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+            let asked = post(&format!("/mcp/{name}"), &key, "r", &ask);
+            let answer = exchange(limited.address, asked).await.unwrap();
+            assert!(!answer.text().contains("secret"), "{name}: {}", answer.text());
+            if matches!(name, "c" | "f") {
+                assert_eq!(answer.status, status, "{name}");
+                assert!(answer.text().contains("echo"), "{name}: what can be read is cut, and shown");
+            }
+            if matches!(name, "d" | "e") {
+                assert_eq!((answer.status, answer.text().as_str()), (status, ""), "{name}");
+            }
+        }
     });
 }

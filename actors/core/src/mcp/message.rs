@@ -24,6 +24,9 @@ pub const LISTEN: &str = "subscriptions/listen";
 /// Says that a request is not wanted any more.
 pub const CANCELLED: &str = "notifications/cancelled";
 
+/// How methods without an answer begin.
+const NOTIFICATIONS: &str = "notifications/";
+
 /// Longest id of a request, as text.
 const ID_MAX: usize = 1024;
 
@@ -55,7 +58,9 @@ pub enum Malformed {
     NotOne,
     /// Names a member twice, or in a spelling that some would take for another.
     Ambiguous,
-    /// A member has the wrong type, or is missing.
+    /// What every message must have is missing, or wrong.
+    Invalid(&'static str),
+    /// A parameter has the wrong type, or is missing.
     Wrong(&'static str),
 }
 
@@ -64,7 +69,7 @@ impl Malformed {
     pub const fn code(self) -> i64 {
         match self {
             Self::NotJson => -32700,
-            Self::NotOne | Self::Ambiguous => -32600,
+            Self::NotOne | Self::Ambiguous | Self::Invalid(_) => -32600,
             Self::Wrong(_) => -32602,
         }
     }
@@ -75,7 +80,7 @@ impl Malformed {
             Self::NotJson => "the body is not JSON in UTF-8",
             Self::NotOne => "the body must be one JSON-RPC 2.0 message; batches are not carried",
             Self::Ambiguous => "the message repeats a member, or spells one in another way",
-            Self::Wrong(what) => what,
+            Self::Invalid(what) | Self::Wrong(what) => what,
         }
     }
 }
@@ -116,7 +121,11 @@ impl<'a> Message<'a> {
         let Some(method) = object.get("method") else {
             return response(object, id);
         };
-        let method = text(method).ok_or(Malformed::Wrong("method must be a string"))?;
+        let method = text(method).ok_or(Malformed::Invalid("method must be a string"))?;
+        // Without an id nobody is answered, or should be: who calls so evades limits a minute, or what is cut from lists.
+        if id.is_none() && !method.starts_with(NOTIFICATIONS) {
+            return Err(Malformed::Invalid("only notifications may be without an id"));
+        }
         let params = object.given("params").map(|value| inner(value, "params must be an object"));
         let params = params.transpose()?;
         if params.as_ref().is_some_and(|params| params.mimics(&["name", "uri", "_meta", "arguments"])) {
@@ -136,6 +145,12 @@ impl<'a> Message<'a> {
         let version = meta.as_ref().and_then(|meta| meta.text(PROTOCOL_VERSION));
         let kind = if id.is_some() { Kind::Request } else { Kind::Notification };
         Ok(Self { kind, id, method, name, version, object, params, meta })
+    }
+
+    /// The id of a message that cannot be carried, to answer it: if it has one that can be read.
+    pub fn id_of(body: &'a [u8]) -> Option<&'a RawValue> {
+        let body = std::str::from_utf8(body).ok()?;
+        Object::read(body)?.get("id").and_then(|value| id(value).ok())
     }
 
     /// The tool that is called.
@@ -205,7 +220,7 @@ fn id(value: &RawValue) -> Result<&RawValue, Malformed> {
     if fit && value.get().len() <= ID_MAX {
         Ok(value)
     } else {
-        Err(Malformed::Wrong("id must be a string or a number"))
+        Err(Malformed::Invalid("id must be a string or a number, of at most 1024 bytes"))
     }
 }
 

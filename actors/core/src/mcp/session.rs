@@ -1,7 +1,7 @@
 //! Session ids as clients see them: the server's own id, sealed together with whose session it is.
 //!
-//! AES-256-GCM with server and key as associated data, so an id opens for the key that made it and at the server
-//! it belongs to, on any replica that has the same secret; to everybody else it is no session. Nothing is kept
+//! AES-256-GCM with server, its address and key as associated data, so an id opens for the key that made it and where
+//! it was made, on any replica that has the same secret; to everybody else it is no session. Nothing is kept
 //! here, so there is nothing to leak or to outgrow.
 
 use crate::ids::{KeyId, McpServerId};
@@ -36,29 +36,40 @@ impl SessionSeal {
     }
 
     /// What the client gets for the server's `id`. `nonce` is used once. `None`: it is no id (visible ASCII).
-    pub fn seal(&self, nonce: [u8; NONCE], server: McpServerId, key: KeyId, id: &str) -> Option<String> {
+    pub fn seal(&self, nonce: [u8; NONCE], whose: &Whose<'_>, id: &str) -> Option<String> {
         if id.is_empty() || id.len() > ID_MAX || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
-        let whose = whose(server, key);
+        let whose = whose.bytes();
         let payload = Payload { msg: id.as_bytes(), aad: &whose };
         let sealed = self.0.encrypt(&Nonce::from(nonce), payload).ok()?;
         Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
     }
 
     /// The server's id. `None`: this is no session of that key at that server.
-    pub fn open(&self, server: McpServerId, key: KeyId, sealed: &str) -> Option<String> {
+    pub fn open(&self, whose: &Whose<'_>, sealed: &str) -> Option<String> {
         if sealed.len() > 2 * ID_MAX {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE>()?;
-        let whose = whose(server, key);
+        let whose = whose.bytes();
         let opened = self.0.decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: &whose }).ok()?;
         String::from_utf8(opened).ok()
     }
 }
 
-fn whose(server: McpServerId, key: KeyId) -> Vec<u8> {
-    [server.0.as_bytes().as_slice(), key.0.as_bytes()].concat()
+/// Whose a session is.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    pub server: McpServerId,
+    /// Where the server is: one elsewhere knows nothing of the session, and is not to learn its id.
+    pub address: &'a str,
+    pub key: KeyId,
+}
+
+impl Whose<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        [self.server.0.as_bytes().as_slice(), self.key.0.as_bytes(), self.address.as_bytes()].concat()
+    }
 }

@@ -81,6 +81,16 @@ fn what_is_no_single_message_is_refused() {
         r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
         r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+        // Would be a call that counts in no limit, or a list that nothing is cut from.
+        r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a"}}"#,
+        r#"{"jsonrpc":"2.0","method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","method":"prompts/get","params":{"name":"a"}}"#,
+        &format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(1023)),
+    ] {
+        let why = read(body).unwrap_err();
+        assert!(matches!(why, Malformed::Invalid(_)) && why.code() == -32600, "{body}");
+    }
+    for body in [
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}"#,
         &call("{}"),
         &call(r#"{"name":7}"#),
@@ -88,6 +98,7 @@ fn what_is_no_single_message_is_refused() {
         &call(r#"{"name":"a","_meta":[]}"#),
     ] {
         assert!(matches!(read(body).unwrap_err(), Malformed::Wrong(_)), "{body}");
+        assert_eq!(Message::id_of(body.as_bytes()).unwrap().get(), "1", "{body}");
     }
     let many: Vec<String> = (0..300).map(|n| format!(r#""m{n}":1"#)).collect();
     assert_eq!(read(&format!("{{{}}}", many.join(","))).unwrap_err(), Malformed::Ambiguous);

@@ -1,6 +1,6 @@
 use crate::ids::{KeyId, McpServerId};
 use crate::mcp::names::{is_server_name, merged, split};
-use crate::mcp::{Rights, SessionSeal, ToolGlobs};
+use crate::mcp::{Rights, SessionSeal, ToolGlobs, Whose};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -100,19 +100,24 @@ fn a_star_does_not_reach_over_the_border() {
 fn a_session_opens_for_its_key_at_its_server_and_for_nobody_else() {
     let seal = SessionSeal::new(&[7; 32]);
     let (server, key) = (McpServerId(Uuid::from_u128(1)), KeyId(Uuid::from_u128(2)));
-    let (other_server, other_key) = (McpServerId(Uuid::from_u128(3)), KeyId(Uuid::from_u128(4)));
-    let sealed = seal.seal([1; 12], server, key, "abc-DEF~1").unwrap();
+    let mine = Whose { server, address: "http://a/mcp", key };
+    let sealed = seal.seal([1; 12], &mine, "abc-DEF~1").unwrap();
     assert!(sealed.bytes().all(|byte| byte.is_ascii_graphic()) && !sealed.contains("abc"));
-    assert_eq!(seal.open(server, key, &sealed).as_deref(), Some("abc-DEF~1"));
-    assert_eq!(SessionSeal::new(&[7; 32]).open(server, key, &sealed).as_deref(), Some("abc-DEF~1"));
-    assert_eq!(seal.open(server, other_key, &sealed), None);
-    assert_eq!(seal.open(other_server, key, &sealed), None);
-    assert_eq!(SessionSeal::new(&[8; 32]).open(server, key, &sealed), None);
+    assert_eq!(seal.open(&mine, &sealed).as_deref(), Some("abc-DEF~1"));
+    assert_eq!(SessionSeal::new(&[7; 32]).open(&mine, &sealed).as_deref(), Some("abc-DEF~1"));
+    for other in [
+        Whose { key: KeyId(Uuid::from_u128(4)), ..mine },
+        Whose { server: McpServerId(Uuid::from_u128(3)), ..mine },
+        Whose { address: "http://b/mcp", ..mine },
+    ] {
+        assert_eq!(seal.open(&other, &sealed), None, "{other:?}");
+    }
+    assert_eq!(SessionSeal::new(&[8; 32]).open(&mine, &sealed), None);
     for wrong in ["", "abc-DEF~1", &sealed[1..], &format!("{sealed}A"), &sealed.to_lowercase()] {
-        assert_eq!(seal.open(server, key, wrong), None, "{wrong}");
+        assert_eq!(seal.open(&mine, wrong), None, "{wrong}");
     }
     for no_id in ["", "a b", "ü", "a\u{7f}", &"x".repeat(2049)] {
-        assert_eq!(seal.seal([1; 12], server, key, no_id), None);
+        assert_eq!(seal.seal([1; 12], &mine, no_id), None);
     }
     assert!(!format!("{seal:?}").contains('7'));
 }
