@@ -56,3 +56,40 @@ pub(super) fn resolve(
     })?;
     serde_json::value::to_raw_value(&value).map(Some).map_err(|error| FieldError::new(field, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_refers_to_the_secrets_of_the_gateway_itself() {
+        for (name, named, environment) in [
+            ("OBLETH_SECRET_QWEN", true, true),
+            ("QWEN_KEY", false, true),
+            ("OBLETH_ADMIN_TOKEN", false, false),
+            ("OBLETH_ENCRYPTION_KEY", false, false),
+            ("OBLETH_NEW_ENCRYPTION_KEY", false, false),
+            ("OBLETH_API_KEY_PEPPER", false, false),
+            ("OBLETH_DATABASE_URL", false, false),
+            ("OBLETH_SECRET", false, false),
+        ] {
+            assert_eq!(
+                (Trust::Named.allows(name), Trust::Environment.allows(name)),
+                (named, environment),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reference_that_is_not_allowed_is_refused_without_a_look_at_the_variable() {
+        // `PATH` is set wherever tests run.
+        let raw = RawValue::from_string(r#"{"env":"PATH"}"#.to_owned()).unwrap();
+        let refused = resolve("api_key", &raw, Trust::Named).unwrap_err();
+        assert!(refused.message.contains("OBLETH_SECRET_"), "{}", refused.message);
+        assert!(resolve("api_key", &raw, Trust::Environment).unwrap().is_some());
+        let own = RawValue::from_string(r#"{"env":"OBLETH_ADMIN_TOKEN"}"#.to_owned()).unwrap();
+        let refused = resolve("api_key", &own, Trust::Environment).unwrap_err();
+        assert!(refused.message.contains("may refer"), "{}", refused.message);
+    }
+}
