@@ -194,18 +194,12 @@ fn an_open_breaker_goes_to_the_fallback_without_a_connect() {
 fn only_models_the_caller_may_use_are_fallbacks() {
     run(async {
         let house = House::new().await;
-        house
-            .model(
-                "m",
-                &["nobody", "off", "secret", "small", "alias-of-m"],
-                json!({"aliases": ["alias-of-m"]}),
-            )
-            .await;
+        house.model("m", &["nobody", "off", "secret", "small"], json!({})).await;
         house.model("off", &[], json!({"enabled": false})).await;
         house.model("secret", &[], json!({})).await;
         house.model("small", &[], json!({"context_window": 1})).await;
         house.play("m", broken());
-        let limits = json!({"allowed_models": ["m", "off", "small", "nobody", "alias-of-m"]});
+        let limits = json!({"allowed_models": ["m", "off", "small", "nobody"]});
         house.app.admin().patch(&format!("/api/v1/tenants/{}", house.tenant), &limits).await.expect(200);
         let mut body = chat_body();
         body["messages"][0]["content"] = json!("x".repeat(100));
