@@ -2,7 +2,7 @@
 # What obleth adds to a tool call at one connection, beside what nginx adds in the same run.
 #
 # The MCP server is an nginx that answers every POST with the same JSON-RPC response. It is called directly, through
-# another nginx, and through /mcp/{server} and /mcp of `obleth serve` with authentication, rights and the ledger on. Rounds
+# another nginx process, and through /mcp/{server} and /mcp of `obleth serve` with authentication, rights and the ledger on. Rounds
 # alternate; medians are compared. Prints one table; exits 1 when a limit does not hold. About a minute.
 #
 #   OBLETH_BIN=path            the binary to measure (default: the newest build in target/)
@@ -38,24 +38,33 @@ main() {
   report
 }
 
-start_nginx() {
+# nginx_with NAME: starts an nginx with the configuration of http that it reads.
+nginx_with() {
   # nginx's workers may run as another user.
   chmod 711 "$work_dir"
-  cat >"$work_dir/nginx.conf" <<NGINX
+  cat >"$work_dir/$1.conf" <<NGINX
 daemon off;
-worker_processes 2;
-pid $work_dir/nginx.pid;
-error_log $work_dir/nginx-error.log warn;
+worker_processes 1;
+pid $work_dir/$1.pid;
+error_log $work_dir/$1-error.log warn;
 events { worker_connections 1024; }
 http {
   access_log off;
   keepalive_requests 100000000;
-  client_body_temp_path $work_dir/nginx-body;
-  proxy_temp_path $work_dir/nginx-proxy;
-  fastcgi_temp_path $work_dir/nginx-fastcgi;
-  uwsgi_temp_path $work_dir/nginx-uwsgi;
-  scgi_temp_path $work_dir/nginx-scgi;
-  upstream server { server 127.0.0.1:$server_port; keepalive 64; keepalive_requests 100000000; }
+  client_body_temp_path $work_dir/$1-body;
+  proxy_temp_path $work_dir/$1-proxy;
+  fastcgi_temp_path $work_dir/$1-fastcgi;
+  uwsgi_temp_path $work_dir/$1-uwsgi;
+  scgi_temp_path $work_dir/$1-scgi;
+  $(cat)
+}
+NGINX
+  start "$work_dir/$1" nginx -e "$work_dir/$1-error.log" -c "$work_dir/$1.conf"
+}
+
+# Two processes, as a server and a proxy are: within one, a worker that calls itself adds next to nothing.
+start_nginx() {
+  nginx_with server <<NGINX
   server {
     listen 127.0.0.1:$server_port;
     location / {
@@ -63,15 +72,17 @@ http {
       return 200 '{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"tools":[{"name":"echo"}],"ttlMs":300000,"cacheScope":"public","content":[{"type":"text","text":"Echo: hello"}]}}';
     }
   }
+NGINX
+  wait_ready "$started_pid" "http://127.0.0.1:$server_port/" 10 "$work_dir/server"
+  nginx_with nginx <<NGINX
+  upstream server { server 127.0.0.1:$server_port; keepalive 64; keepalive_requests 100000000; }
   server {
     listen 127.0.0.1:$nginx_port;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     location / { proxy_pass http://server; }
   }
-}
 NGINX
-  start "$work_dir/nginx" nginx -e "$work_dir/nginx-error.log" -c "$work_dir/nginx.conf"
   wait_ready "$started_pid" "http://127.0.0.1:$nginx_port/" 10 "$work_dir/nginx"
 }
 
