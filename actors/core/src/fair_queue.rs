@@ -29,12 +29,14 @@ mod heaviest;
 mod index;
 mod live;
 mod loads;
+mod merge;
 mod pace;
 mod picture;
 mod plan;
 mod planted;
 mod recent;
 mod resume;
+mod shared;
 mod shed;
 mod standing;
 mod state;
@@ -46,6 +48,7 @@ pub use check::Broken;
 pub use explain::{Bound, Position};
 pub use fairness::{Fairness, Weights, tokens_a_weight};
 pub use loads::{Load, Loads};
+pub use merge::{NotTold, Subject, SubjectPlan, Told};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, SeatRecord, Settings, Spent, TenantPlan,
@@ -62,6 +65,7 @@ use forget::Idle;
 use heaviest::Heaviest;
 use pace::Pace;
 use recent::Watch;
+use shared::Shared;
 use state::{Group, Model, Tenant, Ticket};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -86,6 +90,8 @@ pub struct FairQueue {
     effects: VecDeque<Effect>,
     counts: Counts,
     watch: Watch,
+    /// With other replicas; `None`: all slots are its own.
+    shared: Option<Box<Shared>>,
 }
 
 /// Totals and sequence numbers.
@@ -125,12 +131,18 @@ impl FairQueue {
             effects: VecDeque::new(),
             counts: Counts::default(),
             watch: Watch::default(),
+            shared: None,
         }
     }
 
     /// The next thing the shell must do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Whether something is to be polled.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
     }
 
     /// When [`Self::expire`] has something to do next.

@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod brownout;
 pub mod fair_queue;
+pub mod fleet;
 pub mod ids;
 pub mod ledger;
 pub mod mcp;

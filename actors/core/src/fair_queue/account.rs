@@ -26,6 +26,11 @@ pub(super) struct Account {
     pub(super) credit: i128,
     /// The clock at the last activation.
     pub(super) floor: Tag,
+    /// Charged here, and by other replicas, since the era began, in cost units.
+    pub(super) own: i128,
+    pub(super) others: i128,
+    /// How often the tag was set anew for all replicas.
+    pub(super) era: u64,
 }
 
 impl Account {
@@ -55,6 +60,7 @@ impl Account {
         let change = span(new, weight).saturating_sub(span(old, weight));
         let lowest = if planted(Fault::RefundBelowFloor) { Tag::MIN } else { self.floor.min(self.tag) };
         self.tag = self.tag.saturating_add(change).max(lowest);
+        self.own = self.own.saturating_add(i128::from(new)).saturating_sub(i128::from(old));
         if new < old && !planted(Fault::RefundsForgotten) {
             self.credit = self.credit.saturating_add(i128::from(old.saturating_sub(new)));
         }
@@ -65,14 +71,26 @@ impl Account {
         let distance = self.tag.saturating_sub(clock);
         let old = if planted(Fault::NotReweighed) { new } else { old };
         let scaled = distance.saturating_mul(i128::from(old.get())) / i128::from(new.get());
-        self.tag = clock.saturating_add(scaled).max(self.floor.min(self.tag));
+        let tag = clock.saturating_add(scaled).max(self.floor.min(self.tag));
+        self.begin_era(self.era.saturating_add(1), tag);
+    }
+
+    /// The tag is this, and what was charged before is in it.
+    pub(super) fn begin_era(&mut self, era: u64, tag: Tag) {
+        *self = Self { tag, floor: self.floor.min(tag), own: 0, others: 0, era, ..*self };
+    }
+
+    /// Virtual time of what was charged.
+    pub(super) fn charged(cost: i128, weight: Share) -> Tag {
+        wide_span(cost, weight)
     }
 
     /// Moves among others with a clock of their own: debts come along, credit does not.
     pub(super) fn rebase(&mut self, from: Tag, to: Tag) {
         let least = if planted(Fault::CreditMovesAlong) { Tag::MIN } else { 0 };
         let debt = self.tag.saturating_sub(from).max(least);
-        *self = Self { tag: to.saturating_add(debt), credit: 0, floor: to };
+        let era = self.era.saturating_add(1);
+        *self = Self { tag: to.saturating_add(debt), credit: 0, floor: to, own: 0, others: 0, era };
     }
 }
 

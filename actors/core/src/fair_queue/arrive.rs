@@ -15,12 +15,12 @@ impl FairQueue {
     /// A slot at once, if one is free for this demand. Nobody is overtaken: a free slot means that no
     /// one who waits could use it. A changed plan may set others free, so poll effects afterwards.
     pub fn try_seat(&mut self, now: Moment, demand: &Demand) -> Option<Grant> {
-        if self.counts.in_flight >= self.settings.slots {
+        if self.counts.in_flight >= self.slots() {
             return None;
         }
         let (tenant, model) = self.meet(now, demand);
         let waiting = self.describe(now, demand, tenant, model);
-        if !self.may_start(&waiting) {
+        if !self.may_start(&waiting) || self.yields(&waiting, true) {
             self.leave_idle(tenant, waiting.key.counted());
             return None;
         }
@@ -90,7 +90,7 @@ impl FairQueue {
     fn may_start(&self, waiting: &Waiting) -> bool {
         let Some(tenant) = self.tenants.at(waiting.tenant) else { return false };
         let key_open = |key: KeyId| tenant.keys.get(&key).is_none_or(|line| line.in_flight < line.cap);
-        self.counts.in_flight < self.settings.slots
+        self.counts.in_flight < self.slots()
             && self.models.at(waiting.model).is_some_and(Model::open)
             && !tenant.blocked()
             && waiting.key.counted().is_none_or(key_open)
@@ -119,19 +119,30 @@ impl FairQueue {
 
     /// A tenant with nothing queued, and a group with nothing queued, come back at the clock.
     fn activate(&mut self, waiting: &Waiting) {
-        let Self { tenants, groups, models, counts, .. } = self;
+        let Self { tenants, groups, models, counts, shared, watch, .. } = self;
+        // Who waits at another replica has not been away.
+        let away = shared.as_ref().map(|shared| {
+            let group = tenants.at(waiting.tenant).map_or(0, |tenant| tenant.group);
+            let records = &shared.records;
+            (!records.tenant_waits(waiting.tenant, watch.now), !records.group_waits(group, watch.now))
+        });
+        let (tenant_away, group_away) = away.unwrap_or((true, true));
         let Some(tenant) = tenants.at_mut(waiting.tenant) else { return };
         let Some(group) = groups.at_mut(tenant.group) else { return };
         let Some(model) = models.at(waiting.model) else { return };
         if group.queued == 0 {
             counts.activations = counts.activations.wrapping_add(1);
             group.activation = counts.activations;
-            group.account.activate(model.clock.now());
+            if group_away {
+                group.account.activate(model.clock.now());
+            }
         }
         if tenant.queued.count == 0 {
             counts.activations = counts.activations.wrapping_add(1);
             tenant.activation = counts.activations;
-            tenant.account.activate(group.clock(waiting.model));
+            if tenant_away {
+                tenant.account.activate(group.clock(waiting.model));
+            }
         }
     }
 
@@ -204,11 +215,12 @@ impl FairQueue {
             recent: Default::default(),
             full_at: None,
             removed: false,
+            lease: self.first_lease(),
         };
         (self.models.insert(plan.id, model), false)
     }
 
-    fn meet_tenant(&mut self, plan: TenantPlan) -> (Place, bool) {
+    pub(super) fn meet_tenant(&mut self, plan: TenantPlan) -> (Place, bool) {
         if let Some(place) = self.tenants.place(&plan.id) {
             let changed = self.tenants.at(place).is_some_and(|tenant| tenant.plan != plan);
             if changed {
@@ -223,7 +235,7 @@ impl FairQueue {
         let tenant = Tenant {
             plan,
             group,
-            account: Account::default(),
+            account: Account { era: self.first_era(), ..Account::default() },
             activation: 0,
             contends_since: None,
             in_flight: 0,
@@ -233,6 +245,7 @@ impl FairQueue {
             counted: 0,
             keys: BTreeMap::new(),
             idle_mark: None,
+            lease: self.first_lease(),
         };
         (self.tenants.insert(plan.id, tenant), false)
     }
@@ -245,7 +258,7 @@ impl FairQueue {
         }
         let group = Group {
             plan,
-            account: Account::default(),
+            account: Account { era: self.first_era(), ..Account::default() },
             activation: 0,
             weighed_since: self.watch.now,
             members: 0,

@@ -192,7 +192,7 @@ impl FairQueue {
 
     /// Work conservation without the lines: no lane with room on every level has a ready ticket.
     fn check_eligible(&self) -> Result<(), Broken> {
-        let free = self.counts.in_flight < self.settings.slots;
+        let free = self.counts.in_flight < self.slots();
         let open = |place| self.models.at(place).is_some_and(Model::open);
         let eligible = |tenant: &Tenant| {
             !tenant.blocked()
@@ -201,8 +201,8 @@ impl FairQueue {
                     .iter()
                     .any(|lane| open(lane.model) && !self.ready(tenant, lane.model).is_empty())
         };
-        let any = self.tenants.iter().any(|(_, tenant)| eligible(tenant)) || self.first().is_some();
-        holds(!(free && any), Broken::WorkConservation)
+        let any = self.tenants.iter().any(|(_, tenant)| eligible(tenant)) || self.first(&[]).is_some();
+        holds(!(free && any) || self.has_rivals(), Broken::WorkConservation)
     }
 }
 

@@ -6,15 +6,22 @@ use super::recent::Rough;
 use super::state::{Seat, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::moment::Moment;
+use smallvec::SmallVec;
 
 impl FairQueue {
     /// Grants until no slot is free or nobody who waits may go.
     pub(super) fn dispatch(&mut self, now: Moment) {
         let extra = u32::from(planted(Fault::SlotTooMany));
-        while self.counts.in_flight < self.settings.slots.saturating_add(extra) {
-            let Some(ticket) = self.pick() else { return };
+        // Pools whose next slot is another replica's.
+        let mut left: SmallVec<[Place; 4]> = SmallVec::new();
+        while self.counts.in_flight < self.slots().saturating_add(extra) {
+            let Some(ticket) = self.pick(&left) else { return };
             let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return };
             let waiting = *waiting;
+            if self.yields(&waiting, false) {
+                left.push(waiting.model);
+                continue;
+            }
             if waiting.deadline.is_some_and(|deadline| deadline <= now) && !planted(Fault::LateGrant) {
                 self.time_out(now, ticket, &waiting);
                 continue;

@@ -110,7 +110,7 @@ impl FairQueue {
             Asker { key_full: true, .. } => Bound::KeyCap,
             Asker { tenant_full: true, .. } => Bound::TenantCap,
             Asker { model_full: true, .. } => Bound::ModelCap,
-            _ if self.counts.in_flight >= self.settings.slots => Bound::Slots,
+            _ if self.counts.in_flight >= self.slots() => Bound::Slots,
             _ => Bound::None,
         }
     }

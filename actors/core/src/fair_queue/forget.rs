@@ -84,13 +84,19 @@ impl FairQueue {
         let Some(group) = self.groups.at(tenant.group) else { return false };
         let lowest = group.cells.iter().flatten().map(|cell| cell.clock.now()).min();
         let owes = lowest.is_some_and(|clock| tenant.account.tag > clock);
-        tenant.is_idle() && (!owes || planted(Fault::ForgottenTooEarly))
+        let fresh = self.shared.as_ref().is_some_and(|shared| !shared.records.is_old_tenant(place, self.watch.now));
+        tenant.is_idle() && !fresh && (!owes || planted(Fault::ForgottenTooEarly))
     }
 
     fn forget(&mut self, place: Place) {
-        let Some((id, group)) = self.tenants.at(place).map(|tenant| (tenant.plan.id, tenant.group)) else {
+        let Some((id, group, era)) =
+            self.tenants.at(place).map(|tenant| (tenant.plan.id, tenant.group, tenant.account.era))
+        else {
             return;
         };
+        if let Some(shared) = self.shared.as_mut() {
+            shared.records.forget_tenant(place, era);
+        }
         self.tenants.remove(&id);
         self.idle.count = self.idle.count.saturating_sub(1);
         if let Some(group) = self.groups.at_mut(group) {
@@ -103,8 +109,13 @@ impl FairQueue {
     pub(super) fn forget_group_if_empty(&mut self, place: Place) {
         let Some(group) = self.groups.at(place) else { return };
         let lowest = self.models.iter().map(|(_, model)| model.clock.now()).min();
-        if group.members == 0 && lowest.is_none_or(|clock| group.account.tag <= clock) {
-            let id = group.plan.id;
+        let shared = self.shared.as_ref();
+        let fresh = shared.is_some_and(|shared| !shared.records.is_old_group(place, self.watch.now));
+        if group.members == 0 && !fresh && lowest.is_none_or(|clock| group.account.tag <= clock) {
+            let (id, era) = (group.plan.id, group.account.era);
+            if let Some(shared) = self.shared.as_mut() {
+                shared.records.forget_group(place, era);
+            }
             self.groups.remove(&id);
         }
     }

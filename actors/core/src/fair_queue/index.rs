@@ -7,6 +7,7 @@
 use super::account::Tag;
 use super::plan::TicketId;
 use super::planted::{Fault, planted};
+use super::state::Model;
 use super::{Counts, FairQueue, Place};
 use std::collections::BTreeSet;
 
@@ -28,7 +29,7 @@ impl FairQueue {
     }
 
     fn list_tenant(&mut self, place: Place, present: bool) {
-        let Self { tenants, groups, counts, watch, .. } = self;
+        let Self { tenants, groups, counts, watch, shared, .. } = self;
         let Some(tenant) = tenants.at_mut(place) else { return };
         let Some(group) = groups.at_mut(tenant.group) else { return };
         let mut contends = false;
@@ -48,6 +49,11 @@ impl FairQueue {
             relist(&mut cell.line, &mut lane.listed, listed, place, counts);
             resum(&mut cell.active_weight, &mut lane.counted, counted);
         }
+        if let Some(shared) = shared {
+            let starved = present && tenant.blocked() && tenant.queued.count > 0;
+            shared.records.note_tenant(place);
+            if starved { shared.starved.insert(place) } else { shared.starved.remove(&place) };
+        }
         tenant.contends_since = contends.then(|| tenant.contends_since.unwrap_or(watch.now));
         let counted = if present && !tenant.is_idle() { weight } else { 0 };
         resum(&mut group.active_weight, &mut tenant.counted, counted);
@@ -55,8 +61,11 @@ impl FairQueue {
 
     /// The same for a group among the groups of each model.
     pub(super) fn refresh_group(&mut self, place: Place) {
-        let Self { groups, models, counts, .. } = self;
+        let Self { groups, models, counts, shared, .. } = self;
         let Some(group) = groups.at_mut(place) else { return };
+        if let Some(shared) = shared {
+            shared.records.note_group(place);
+        }
         let stand = (group.account.tag, group.activation);
         let weight = group.plan.weight.get();
         for (model, cell) in group.cells.iter_mut().enumerate() {
@@ -75,21 +84,26 @@ impl FairQueue {
     }
 
     /// The ticket that is next, if any may go: among the groups with a line at an open model the one
-    /// with the smallest tag, in it the tenant with the smallest tag, of it the oldest ticket.
-    pub(super) fn pick(&mut self) -> Option<TicketId> {
+    /// with the smallest tag, in it the tenant with the smallest tag, of it the oldest ticket. Pools `left` to others count as closed.
+    pub(super) fn pick(&mut self, left: &[Place]) -> Option<TicketId> {
         self.counts.operations = self.counts.operations.wrapping_add(1);
-        self.first()
+        self.first(left)
     }
 
     /// [`Self::pick`] without counting.
-    pub(super) fn first(&self) -> Option<TicketId> {
-        let open = || self.models.iter().filter(|(_, model)| model.open() || planted(Fault::FullPoolBlocks));
+    pub(super) fn first(&self, left: &[Place]) -> Option<TicketId> {
+        let open = |place: Place, model: &Model| {
+            (model.open() || planted(Fault::FullPoolBlocks)) && !left.contains(&place)
+        };
+        let open = || self.models.iter().filter(|(place, model)| open(*place, model));
         let (_, _, group) = open().filter_map(|(_, model)| model.groups.first()).min()?;
         let group = self.groups.at(*group)?;
         let lines = open().filter_map(|(place, _)| group.cell(place));
         let (_, _, tenant) = lines.filter_map(|cell| cell.line.first()).min()?;
         let lanes = self.tenants.at(*tenant)?.lanes.iter();
-        let ready = lanes.filter(|lane| self.models.at(lane.model).is_some_and(|model| model.open()));
+        let ready = lanes.filter(|lane| {
+            self.models.at(lane.model).is_some_and(Model::open) && !left.contains(&lane.model)
+        });
         if planted(Fault::NewestFirst) {
             return ready.filter_map(|lane| lane.ready.last()).max().copied();
         }

@@ -65,7 +65,7 @@ impl FairQueue {
         let id = demand.model.id;
         let cap = demand.model.max_in_flight;
         let closed = cap.is_some_and(|cap| self.in_flight_of(id) >= cap).then_some(Pool::Model(id));
-        let full = (self.counts.in_flight >= self.settings.slots).then_some(Pool::Slots);
+        let full = (self.counts.in_flight >= self.slots()).then_some(Pool::Slots);
         [closed, full].into_iter().flatten().filter(move |_| !held).map(move |pool| {
             let claim = self.claim(demand, tenant, pool);
             Claim { waiting: claim.waiting.saturating_add(1), all: claim.all.saturating_add(1), ..claim }

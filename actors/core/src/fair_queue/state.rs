@@ -37,6 +37,8 @@ pub(super) struct Tenant {
     pub(super) keys: BTreeMap<KeyId, KeyLine>,
     /// Mark of its entry in the list of idle tenants; `None` while it has work.
     pub(super) idle_mark: Option<u64>,
+    /// Of a cap that the fleet has in common: what of it is here.
+    pub(super) lease: Option<u32>,
 }
 
 /// What a tenant has waiting.
@@ -52,7 +54,8 @@ pub(super) struct Queued {
 impl Tenant {
     /// Whether its own cap keeps it from another slot.
     pub(super) fn blocked(&self) -> bool {
-        self.plan.max_in_flight.is_some_and(|cap| self.in_flight >= cap) && !planted(Fault::TenantCapIgnored)
+        let cap = self.plan.max_in_flight.map(|cap| self.lease.unwrap_or(cap));
+        cap.is_some_and(|cap| self.in_flight >= cap) && !planted(Fault::TenantCapIgnored)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -245,12 +248,15 @@ pub(super) struct Model {
     pub(super) full_at: Option<Moment>,
     /// Goes away with its last running request.
     pub(super) removed: bool,
+    /// Of a cap that the fleet has in common: what of it is here.
+    pub(super) lease: Option<u32>,
 }
 
 impl Model {
     /// Whether its cap leaves room for another request.
     pub(super) fn open(&self) -> bool {
-        self.plan.max_in_flight.is_none_or(|cap| self.in_flight < cap) || planted(Fault::PoolCapIgnored)
+        let cap = self.plan.max_in_flight.map(|cap| self.lease.unwrap_or(cap));
+        cap.is_none_or(|cap| self.in_flight < cap) || planted(Fault::PoolCapIgnored)
     }
 }
 

@@ -114,7 +114,7 @@ impl FairQueue {
     }
 
     fn full(&self) -> bool {
-        self.counts.in_flight >= self.settings.slots
+        self.counts.in_flight >= self.slots()
     }
 
     /// The shared slots that are all taken: the whole, and the pool of the model.

@@ -1,0 +1,381 @@
+//! Tags and clocks of several replicas, merged.
+//!
+//! Is: what a replica tells of each tenant and group that has changed ([`FairQueue::tell`]), and how it takes in what
+//! others tell ([`FairQueue::hear`]). Is not: the way in between.
+//!
+//! A tag is an offset and what was charged since, of all replicas: `tag = O + span(own + others)`. Each replica tells its
+//! own total, not what was added to it, and the offset; totals replace each other and offsets meet in their maximum, so
+//! telling twice, late or in another order ends in the same tag. Whatever lifts a tag raises its offset. Where a tag must
+//! fall (another weight, another group, an outage that is over) an *era* begins with an offset and totals of its own, and
+//! the later era counts. Clocks meet in their maximum.
+
+use super::account::{Account, Tag};
+use super::plan::{GroupPlan, TenantPlan};
+use super::state::Ticket;
+use super::{FairQueue, Place};
+use crate::ids::{GroupId, ModelId, TenantId};
+use crate::moment::Moment;
+use crate::units::Share;
+use smallvec::SmallVec;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What has not changed anywhere for so long may be forgotten.
+const KEPT: Duration = Duration::from_secs(600);
+/// A replica that said that a tenant waits there, and nothing since, is believed for so long.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// Replicas whose totals are told apart; of those before only the sum is kept.
+const REPLICAS: usize = 64;
+
+/// What is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    Tenant(TenantId),
+    Group(GroupId),
+    /// The clock of a group's tenants on a model.
+    Tenants(ModelId, GroupId),
+    /// The clock of the groups on a model.
+    Groups(ModelId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(id) => write!(f, "t{}", id.0.simple()),
+            Self::Group(id) => write!(f, "g{}", id.0.simple()),
+            Self::Tenants(model, group) => write!(f, "c{}.{}", model.0.simple(), group.0.simple()),
+            Self::Groups(model) => write!(f, "c{}", model.0.simple()),
+        }
+    }
+}
+
+/// A text that tells of nothing known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither a subject nor what is told of one")]
+pub struct NotTold;
+
+impl FromStr for Subject {
+    type Err = NotTold;
+
+    fn from_str(text: &str) -> Result<Self, NotTold> {
+        let (kind, rest) = text.split_at_checked(1).ok_or(NotTold)?;
+        let id = |text: &str| uuid::Uuid::parse_str(text).map_err(|_| NotTold);
+        match (kind, rest.split_once('.')) {
+            ("t", None) => Ok(Self::Tenant(TenantId(id(rest)?))),
+            ("g", None) => Ok(Self::Group(GroupId(id(rest)?))),
+            ("c", None) => Ok(Self::Groups(ModelId(id(rest)?))),
+            ("c", Some((model, group))) => Ok(Self::Tenants(ModelId(id(model)?), GroupId(id(group)?))),
+            _ => Err(NotTold),
+        }
+    }
+}
+
+/// What a replica tells of a subject. Of a clock only the offset counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub era: u64,
+    pub offset: i128,
+    /// Charged by this replica in this era, in cost units.
+    pub total: i128,
+    /// Something of it waits there.
+    pub waiting: bool,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { era, offset, total, waiting } = self;
+        write!(f, "{era} {offset} {total} {}", u8::from(*waiting))
+    }
+}
+
+impl FromStr for Told {
+    type Err = NotTold;
+
+    fn from_str(text: &str) -> Result<Self, NotTold> {
+        let parts: SmallVec<[&str; 4]> = text.split(' ').collect();
+        let [era, offset, total, waiting] = parts.as_slice() else { return Err(NotTold) };
+        Ok(Self {
+            era: era.parse().map_err(|_| NotTold)?,
+            offset: offset.parse().map_err(|_| NotTold)?,
+            total: total.parse().map_err(|_| NotTold)?,
+            waiting: *waiting == "1",
+        })
+    }
+}
+
+/// The plan of a subject, for one that the queue has not met.
+#[derive(Clone, Copy, Debug)]
+pub enum SubjectPlan {
+    Tenant(TenantPlan),
+    Group(GroupPlan),
+    Clock,
+}
+
+/// What is known from others about one tenant or group, and what was told of it.
+#[derive(Debug, Default)]
+struct Record {
+    remotes: Vec<Remote>,
+    told: Option<Told>,
+    /// When anything of it changed last.
+    at: Moment,
+}
+
+#[derive(Debug)]
+struct Remote {
+    from: u64,
+    total: i128,
+    waiting: bool,
+    at: Moment,
+}
+
+/// Which list a record is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Whose {
+    Tenant(Place),
+    Group(Place),
+}
+
+/// The records of a queue that shares its slots.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    records: HashMap<Whose, Record>,
+    /// Those that may have something to tell.
+    dirty: BTreeSet<Whose>,
+    clocks: HashMap<Subject, Tag>,
+    /// The era that what is new begins with: later than any that was forgotten.
+    first_era: u64,
+}
+
+impl Records {
+    pub(super) fn beginning_with(first_era: u64) -> Self {
+        Self { first_era, ..Self::default() }
+    }
+
+    pub(super) fn note_tenant(&mut self, place: Place) {
+        self.dirty.insert(Whose::Tenant(place));
+    }
+
+    pub(super) fn note_group(&mut self, place: Place) {
+        self.dirty.insert(Whose::Group(place));
+    }
+
+    fn forget(&mut self, whose: Whose, era: u64) {
+        self.records.remove(&whose);
+        self.dirty.remove(&whose);
+        self.first_era = self.first_era.max(era.saturating_add(1));
+    }
+
+    pub(super) fn forget_tenant(&mut self, place: Place, era: u64) {
+        self.forget(Whose::Tenant(place), era);
+    }
+
+    pub(super) fn forget_group(&mut self, place: Place, era: u64) {
+        self.forget(Whose::Group(place), era);
+    }
+
+    /// Whether nothing has happened to it for long.
+    fn is_old(&self, whose: Whose, now: Moment) -> bool {
+        self.records.get(&whose).is_none_or(|record| now.since(record.at) > KEPT)
+    }
+
+    pub(super) fn is_old_tenant(&self, place: Place, now: Moment) -> bool {
+        self.is_old(Whose::Tenant(place), now)
+    }
+
+    pub(super) fn is_old_group(&self, place: Place, now: Moment) -> bool {
+        self.is_old(Whose::Group(place), now)
+    }
+
+    fn waits(&self, whose: Whose, now: Moment) -> bool {
+        let waits = |remote: &Remote| remote.waiting && now.since(remote.at) < BELIEVED;
+        self.records.get(&whose).is_some_and(|record| record.remotes.iter().any(waits))
+    }
+
+    /// Whether a tenant waits at another replica: it comes back from nowhere when something of it waits here too.
+    pub(super) fn tenant_waits(&self, place: Place, now: Moment) -> bool {
+        self.waits(Whose::Tenant(place), now)
+    }
+
+    pub(super) fn group_waits(&self, place: Place, now: Moment) -> bool {
+        self.waits(Whose::Group(place), now)
+    }
+
+    pub(super) const fn first_era(&self) -> u64 {
+        self.first_era
+    }
+}
+
+impl Account {
+    /// What the tag was before anything was charged in this era.
+    fn offset(&self, weight: Share) -> Tag {
+        self.tag.saturating_sub(Self::charged(self.own.saturating_add(self.others), weight))
+    }
+
+    /// Takes in what another replica tells, of whom `known` was the total.
+    fn merge(&mut self, weight: Share, known: i128, told: Told) {
+        let offset = self.offset(weight).max(told.offset);
+        self.others = self.others.saturating_add(told.total).saturating_sub(known);
+        self.tag = offset.saturating_add(Self::charged(self.own.saturating_add(self.others), weight));
+        self.floor = self.floor.min(self.tag);
+    }
+}
+
+impl FairQueue {
+    /// What has changed since it was told last, `most` subjects at most and all clocks.
+    pub fn tell(&mut self, most: usize) -> Vec<(Subject, Told)> {
+        let Some(shared) = self.shared.as_mut() else { return Vec::new() };
+        let mut all = Vec::new();
+        while all.len() < most
+            && let Some(whose) = shared.records.dirty.pop_first()
+        {
+            let found = match whose {
+                Whose::Tenant(place) => self.tenants.at(place).map(|tenant| {
+                    let subject = Subject::Tenant(tenant.plan.id);
+                    (subject, tenant.account, tenant.plan.weight, tenant.queued.count > 0)
+                }),
+                Whose::Group(place) => self.groups.at(place).map(|group| {
+                    (Subject::Group(group.plan.id), group.account, group.plan.weight, group.queued > 0)
+                }),
+            };
+            let Some((subject, account, weight, waiting)) = found else { continue };
+            let offset = account.offset(weight);
+            let told = Told { era: account.era, offset, total: account.own, waiting };
+            let record = shared.records.records.entry(whose).or_default();
+            if record.told != Some(told) {
+                record.told = Some(told);
+                record.at = self.watch.now;
+                all.push((subject, told));
+            }
+        }
+        for (place, model) in self.models.iter() {
+            let clocks = self.groups.iter().filter_map(|(_, group)| {
+                Some((Subject::Tenants(model.plan.id, group.plan.id), group.cell(place)?.clock.now()))
+            });
+            for (subject, now) in clocks.chain([(Subject::Groups(model.plan.id), model.clock.now())]) {
+                if now != 0 && shared.records.clocks.insert(subject, now) != Some(now) {
+                    all.push((subject, Told { offset: now, ..Told::default() }));
+                }
+            }
+        }
+        let known = |model: &ModelId| self.models.place(model).is_some();
+        shared.records.clocks.retain(|subject, _| match subject {
+            Subject::Tenants(model, group) => known(model) && self.groups.place(group).is_some(),
+            Subject::Groups(model) => known(model),
+            Subject::Tenant(_) | Subject::Group(_) => false,
+        });
+        all
+    }
+
+    /// Everything is to be told again: to a store that has lost what it knew.
+    pub fn tell_anew(&mut self) {
+        let Some(shared) = self.shared.as_mut() else { return };
+        let records = &mut shared.records;
+        records.clocks.clear();
+        records.records.values_mut().for_each(|record| record.told = None);
+        records.dirty.extend(records.records.keys());
+    }
+
+    /// Takes in what the replica `from` tells.
+    pub fn hear(&mut self, now: Moment, from: u64, subject: Subject, plan: SubjectPlan, told: Told) {
+        if self.shared.is_none() {
+            return;
+        }
+        self.note_time(now);
+        match (subject, plan) {
+            (Subject::Tenant(id), SubjectPlan::Tenant(plan)) if plan.id == id => {
+                let (place, _) = self.meet_tenant(plan);
+                self.hear_of(Whose::Tenant(place), from, told);
+                self.refresh(place);
+                self.leave_idle(place, None);
+            }
+            (Subject::Group(id), SubjectPlan::Group(plan)) if plan.id == id => {
+                let place = self.meet_group(plan);
+                self.hear_of(Whose::Group(place), from, told);
+                self.refresh_group(place);
+            }
+            (Subject::Tenants(model, group), SubjectPlan::Clock) => {
+                let cell = self.models.place(&model).zip(self.groups.place(&group));
+                if let Some((model, group)) = cell
+                    && let Some(cell) = self.groups.at_mut(group).and_then(|group| group.cell_mut(model))
+                {
+                    cell.clock.raise(told.offset);
+                }
+            }
+            (Subject::Groups(model), SubjectPlan::Clock) => {
+                let place = self.models.place(&model);
+                if let Some(model) = place.and_then(|place| self.models.at_mut(place)) {
+                    model.clock.raise(told.offset);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_of(&mut self, whose: Whose, from: u64, told: Told) {
+        let Self { tenants, groups, shared, watch, .. } = self;
+        let found = match whose {
+            Whose::Tenant(place) => {
+                tenants.at_mut(place).map(|tenant| (&mut tenant.account, tenant.plan.weight))
+            }
+            Whose::Group(place) => groups.at_mut(place).map(|group| (&mut group.account, group.plan.weight)),
+        };
+        let (Some((account, weight)), Some(shared)) = (found, shared.as_mut()) else { return };
+        let record = shared.records.records.entry(whose).or_default();
+        record.at = watch.now;
+        if told.era < account.era {
+            // It has not heard of this era.
+            record.told = None;
+            shared.records.dirty.insert(whose);
+            return;
+        }
+        if told.era > account.era {
+            account.begin_era(told.era, told.offset);
+            record.remotes.clear();
+        }
+        let place = record.remotes.iter().position(|remote| remote.from == from);
+        let remote = match place.and_then(|place| record.remotes.get_mut(place)) {
+            Some(remote) => remote,
+            None => {
+                if record.remotes.len() >= REPLICAS {
+                    record.remotes.remove(0);
+                }
+                record.remotes.push(Remote { from, total: 0, waiting: false, at: watch.now });
+                let Some(remote) = record.remotes.last_mut() else { return };
+                remote
+            }
+        };
+        account.merge(weight, remote.total, told);
+        *remote = Remote { from, total: told.total, waiting: told.waiting, at: watch.now };
+    }
+
+    /// After an outage in which replicas could not hear of each other: nobody's debt is larger than what it has running,
+    /// or LAG. Otherwise what one took alone would keep it waiting for as long again.
+    pub fn bound_debts(&mut self, now: Moment) {
+        self.note_time(now);
+        let mut outstanding: HashMap<Place, u64> = HashMap::new();
+        for ticket in self.tickets.values() {
+            if let Ticket::Seated(seat) = ticket {
+                let sum = outstanding.entry(seat.tenant).or_default();
+                *sum = sum.saturating_add(seat.charged);
+            }
+        }
+        let lag = self.settings.lag();
+        let places: Vec<Place> = self.tenants.iter().map(|(place, _)| place).collect();
+        for place in places {
+            let clock = self.clock_of(place);
+            let Some(tenant) = self.tenants.at_mut(place) else { continue };
+            let most = outstanding.get(&place).copied().unwrap_or_default().max(lag);
+            let highest = clock.saturating_add(super::account::span(most, tenant.plan.weight));
+            if tenant.account.tag > highest {
+                let era = tenant.account.era.saturating_add(1);
+                tenant.account.begin_era(era, highest);
+                if let Some(shared) = self.shared.as_mut() {
+                    shared.records.records.entry(Whose::Tenant(place)).or_default().remotes.clear();
+                }
+                self.refresh(place);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a replica and the store say to each other. Written as JSON.
+
+use super::Pool;
+use crate::ids::GroupId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Virtual time as it travels: in steps of 2²² above a base that the fleet has in common, 1/1024 of a unit of cost per
+/// weight. Scripts count in doubles, which hold 53 bits.
+const STEP: u32 = 22;
+/// Farther from the base than this no number goes.
+const FAR: i64 = 1 << 52;
+
+/// A tag as it travels.
+pub fn fixed(base: i128, tag: i128) -> i64 {
+    let steps = tag.saturating_sub(base) >> STEP;
+    i64::try_from(steps.clamp(-i128::from(FAR), i128::from(FAR))).unwrap_or(FAR)
+}
+
+/// The tag that has travelled.
+pub fn unfixed(base: i128, steps: i64) -> i128 {
+    base.saturating_add(i128::from(steps) << STEP)
+}
+
+/// Requests of a replica that wait for slots it does not hold. Tags are [`fixed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// What one of them lacks.
+    pub need: Vec<Pool>,
+    pub group: GroupId,
+    /// Tag of the group, and of the tenant within it.
+    pub group_tag: i64,
+    pub tag: i64,
+    /// How far each grant moves the two.
+    pub group_step: i64,
+    pub step: i64,
+    /// How many there are, at least 1.
+    pub count: u32,
+}
+
+/// What a replica says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The replica, anew with each process.
+    pub replica: String,
+    /// The store's generation it knows; empty: none.
+    pub generation: String,
+    /// What a store that has none begins with.
+    pub new_generation: String,
+    pub new_base: String,
+    /// It takes no more and holds nothing from now on.
+    pub leaving: bool,
+    /// For how long a member that says nothing keeps its slots, and for how long a new store waits for members, in ms.
+    pub lease: u64,
+    pub quarantine: u64,
+    /// The size of each pool it knows.
+    pub caps: BTreeMap<Pool, u32>,
+    /// Totals of this generation.
+    pub back: BTreeMap<Pool, u64>,
+    pub seen: BTreeMap<Pool, u64>,
+    /// What it holds, for a store that does not know it.
+    pub hold: BTreeMap<Pool, u32>,
+    pub wants: Vec<Want>,
+}
+
+/// What others wait for. Tags are [`fixed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rival {
+    pub need: Vec<Pool>,
+    pub group: GroupId,
+    #[serde(with = "text")]
+    pub group_tag: i64,
+    #[serde(with = "text")]
+    pub tag: i64,
+    pub count: u32,
+}
+
+/// What the store says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub generation: String,
+    /// The store did not know the replica: its totals begin anew with what it said it holds.
+    pub joined: bool,
+    /// Milliseconds until the store gives out slots; 0: it does.
+    pub closed_for: u64,
+    pub base: String,
+    /// Total given to this replica, of every pool.
+    #[serde(default)]
+    pub got: BTreeMap<Pool, u64>,
+    /// What others wait for and do not get, the next one first.
+    #[serde(default)]
+    pub rivals: Vec<Rival>,
+    /// Replicas that live.
+    pub members: u32,
+    /// Those that must be told to ask: they were given something, or have something that is wanted.
+    #[serde(default)]
+    pub ring: Vec<String>,
+    /// The store's time, Unix milliseconds.
+    pub time: u64,
+}
+
+/// Whole numbers as text: scripts write large ones with fourteen digits only.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::borrow::Cow;
+
+    pub fn serialize<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

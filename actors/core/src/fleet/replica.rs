@@ -1,0 +1,262 @@
+//! The replica's side: what it holds, what it gives back, what it wants.
+
+use super::{Answer, Ask, Pool, Rival};
+use crate::fair_queue::FairQueue;
+use crate::moment::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Slots beyond a replica's part go back after having been idle for this long.
+const IDLE: Duration = Duration::from_millis(50);
+/// Without the store a replica that holds nothing has one slot all the same where this many are a small part.
+const LARGE: u32 = 64;
+
+/// The rules that are configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long slots stay with a replica that the store does not hear of.
+    pub lease: Duration,
+    /// How long a store that has lost everything waits until all members have told it what they hold.
+    pub quarantine: Duration,
+    /// Whether slots that it held may be used beyond the lease while the store is away.
+    pub fail_open: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(3), quarantine: Duration::from_secs(3), fail_open: true }
+    }
+}
+
+/// How the replica stands with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// Not heard of yet.
+    Never,
+    /// Heard of within the lease.
+    Near,
+    /// Not for longer than that.
+    Lost,
+}
+
+/// Totals of this replica, of one pool and one generation of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Account {
+    got: u64,
+    back: u64,
+    /// What of `back` the store is known to have heard.
+    heard: u64,
+    /// Since when more of it has been idle than this replica may keep.
+    idle_since: Option<Moment>,
+}
+
+impl Account {
+    fn held(self) -> u32 {
+        u32::try_from(self.got.saturating_sub(self.back)).unwrap_or(u32::MAX)
+    }
+}
+
+/// See the module head.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    name: String,
+    terms: Terms,
+    generation: String,
+    base: Option<i128>,
+    accounts: BTreeMap<Pool, Account>,
+    rivals: Vec<Rival>,
+    members: u32,
+    /// When the last question was sent that was answered.
+    heard: Option<Moment>,
+    /// The last question was not answered.
+    unanswered: bool,
+    /// The store gives nothing out yet.
+    closed: bool,
+    leaving: bool,
+}
+
+impl Replica {
+    /// One that has not heard of the store. `name` is never used again by another process.
+    pub fn new(name: String, terms: Terms) -> Self {
+        Self {
+            name,
+            terms,
+            generation: String::new(),
+            base: None,
+            accounts: BTreeMap::new(),
+            rivals: Vec::new(),
+            members: 0,
+            heard: None,
+            unanswered: false,
+            closed: true,
+            leaving: false,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Replicas that lived when the store last answered, this one included.
+    pub const fn members(&self) -> u32 {
+        self.members
+    }
+
+    /// What it holds of a pool.
+    pub fn held(&self, pool: Pool) -> u32 {
+        self.accounts.get(&pool).map_or(0, |account| account.held())
+    }
+
+    /// Whether the store's last answer is younger than the lease.
+    pub fn contact(&self, now: Moment) -> Contact {
+        match self.heard {
+            None => Contact::Never,
+            Some(heard) if now.since(heard) < self.terms.lease => Contact::Near,
+            Some(_) => Contact::Lost,
+        }
+    }
+
+    /// Whether nothing can run here although the fleet has slots: the store is away, or does not give yet, and this
+    /// replica holds none.
+    pub fn is_stranded(&self, now: Moment, queue: &FairQueue) -> bool {
+        (self.closed || self.contact(now) != Contact::Near) && queue.leased_slots() == Some(0)
+    }
+
+    /// Whether what has changed in the queue is worth a question at once: something waits that slots are lacking for
+    /// and the store does not know, or others wait for what is idle here.
+    pub fn is_urgent(&self, queue: &FairQueue) -> bool {
+        if self.base.is_none() || self.closed {
+            return false;
+        }
+        let wanted = |pool: &Pool| self.rivals.iter().any(|rival| rival.need.contains(pool));
+        let idle = |(pool, account): (&Pool, &Account)| account.held() > queue.in_use(*pool) && wanted(pool);
+        self.accounts.iter().any(idle) || queue.wants_more()
+    }
+
+    /// From now on it takes nothing more.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Gives back what it may not keep, and says what it wants.
+    pub fn ask(&mut self, now: Moment, queue: &mut FairQueue, fresh: impl FnOnce() -> String) -> Ask {
+        // What is given back into nowhere serves nobody.
+        if !self.unanswered {
+            self.give_back(now, queue);
+        }
+        self.lease(now, queue);
+        let proven = self.contact(now) == Contact::Near;
+        let hold = |(pool, account): (&Pool, &Account)| {
+            let held = if proven { account.held() } else { account.held().min(queue.in_use(*pool)) };
+            (*pool, held)
+        };
+        let totals = |total: fn(&Account) -> u64| {
+            self.accounts.iter().map(|(pool, account)| (*pool, total(account))).collect::<BTreeMap<_, _>>()
+        };
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Ask {
+            replica: self.name.clone(),
+            generation: self.generation.clone(),
+            new_generation: fresh(),
+            new_base: queue.base_for_a_fleet().to_string(),
+            leaving: self.leaving && queue.in_flight() == 0,
+            lease: millis(self.terms.lease),
+            quarantine: millis(self.terms.quarantine),
+            caps: queue.caps().collect(),
+            back: totals(|account| account.back),
+            seen: totals(|account| account.got),
+            hold: self.accounts.iter().map(hold).collect(),
+            wants: match self.base {
+                Some(base) if !self.leaving => queue.wants(base),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// Takes an answer to a question that was sent at `sent`.
+    pub fn hear(&mut self, now: Moment, sent: Moment, queue: &mut FairQueue, answer: Answer) {
+        if answer.joined || answer.generation != self.generation {
+            self.generation = answer.generation;
+            self.accounts.clear();
+        }
+        for (pool, got) in answer.got {
+            let account = self.accounts.entry(pool).or_default();
+            account.got = account.got.max(got);
+        }
+        // One question at a time, and only a question changes it.
+        self.accounts.values_mut().for_each(|account| account.heard = account.back);
+        self.unanswered = false;
+        self.base = answer.base.parse().ok();
+        self.closed = answer.closed_for > 0;
+        self.members = answer.members;
+        self.rivals = answer.rivals;
+        self.heard = self.heard.max(Some(sent));
+        self.lease(now, queue);
+    }
+
+    /// Without an answer nobody knows who waits elsewhere: what is held serves those who are here. When the lease is over
+    /// it shrinks to what is in use, or, if it is so configured, stays what the store last knew of.
+    pub fn unheard(&mut self, now: Moment, queue: &mut FairQueue) {
+        self.unanswered = true;
+        self.rivals.clear();
+        if self.contact(now) == Contact::Lost {
+            for (pool, account) in &mut self.accounts {
+                if self.terms.fail_open && account.back > account.heard {
+                    account.back = account.heard;
+                    // The store may have heard all the same, and is told anew what is held.
+                    self.generation.clear();
+                } else if !self.terms.fail_open {
+                    let idle = account.held().saturating_sub(queue.in_use(*pool));
+                    account.back = account.back.saturating_add(u64::from(idle));
+                }
+            }
+        }
+        self.lease(now, queue);
+    }
+
+    /// Brings the queue in line with what is held, and lets go on who may.
+    fn lease(&mut self, now: Moment, queue: &mut FairQueue) {
+        let floor = self.floor(now, queue);
+        let held: BTreeMap<Pool, u32> =
+            self.accounts.iter().map(|(pool, account)| (*pool, account.held())).collect();
+        queue.set_leases(&held, floor);
+        queue.set_rivals(self.base.unwrap_or_default(), &self.rivals);
+        queue.go_on(now);
+    }
+
+    /// Slots that it has although it holds none: one, without the store, where that is a small part of all.
+    fn floor(&self, now: Moment, queue: &FairQueue) -> u32 {
+        let cap = queue.caps().find(|(pool, _)| *pool == Pool::Slots).map_or(0, |(_, cap)| cap);
+        let small_part = cap >= LARGE.saturating_mul(self.members.max(1));
+        u32::from(self.terms.fail_open && small_part && self.contact(now) != Contact::Near && !self.leaving)
+    }
+
+    fn give_back(&mut self, now: Moment, queue: &FairQueue) {
+        let members = self.members.max(1);
+        let caps: BTreeMap<Pool, u32> = queue.caps().collect();
+        for (pool, account) in &mut self.accounts {
+            let held = account.held();
+            let idle = held.saturating_sub(queue.in_use(*pool));
+            let wanted = self.rivals.iter().filter(|rival| rival.need.contains(pool));
+            let wanted = wanted.fold(0_u32, |sum, rival| sum.saturating_add(rival.count));
+            let part = match caps.get(pool) {
+                _ if self.leaving => 0,
+                Some(cap) if pool.is_spread() => cap / members,
+                _ => 0,
+            };
+            let beyond = held.saturating_sub(part).min(idle);
+            let since = (beyond > 0).then(|| account.idle_since.unwrap_or(now));
+            account.idle_since = since;
+            let ripe = self.leaving || since.is_some_and(|since| now.since(since) >= IDLE);
+            let back = wanted.min(idle).max(if ripe { beyond } else { 0 });
+            account.back = account.back.saturating_add(u64::from(back));
+        }
+        self.accounts.retain(|_, account| account.got > 0);
+    }
+
+    /// The pools it holds something of.
+    pub fn pools(&self) -> BTreeSet<Pool> {
+        self.accounts.iter().filter(|(_, account)| account.held() > 0).map(|(pool, _)| *pool).collect()
+    }
+}

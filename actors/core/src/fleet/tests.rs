@@ -1,0 +1,5 @@
+//! Replicas and a store on a virtual clock.
+
+mod names;
+mod sim;
+mod trials;
