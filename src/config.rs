@@ -11,6 +11,7 @@ mod cache;
 mod data;
 mod env;
 mod file;
+mod fleet;
 mod ledger;
 mod listen;
 mod mcp;
@@ -23,6 +24,7 @@ pub use cache::CacheConfig;
 pub use data::{DataConfig, Rotating};
 pub use env::Env;
 pub use file::Document;
+pub use fleet::FleetConfig;
 pub use ledger::LedgerConfig;
 pub use listen::ListenConfig;
 pub use mcp::{McpConfig, Origins};
@@ -40,6 +42,7 @@ pub struct Config {
     pub ledger: LedgerConfig,
     pub traces: TracesConfig,
     pub metrics: MetricsConfig,
+    pub fleet: FleetConfig,
     pub cache: CacheConfig,
     /// `OBLETH_CONFIG_FILE`: applied at the start.
     pub document: Option<Document>,
@@ -101,6 +104,7 @@ impl Config {
             ledger: LedgerConfig::read(&mut env, data.database.as_ref()),
             traces: TracesConfig::read(&mut env),
             metrics: MetricsConfig::read(&mut env),
+            fleet: FleetConfig::read(&mut env),
             data,
             document,
             unknown: env.unknown(),
@@ -117,6 +121,7 @@ impl Config {
         values.extend(self.upstream.effective());
         values.extend(self.admission.effective());
         values.extend(self.data.effective());
+        values.extend(self.fleet.effective());
         values.extend(self.ledger.effective());
         values.extend(self.traces.effective());
         values.extend(self.metrics.effective());

@@ -10,6 +10,7 @@ pub mod cache;
 pub mod cell;
 pub mod clock;
 pub mod fairshare;
+pub mod fleet;
 pub mod guards;
 pub mod health;
 pub mod mcp;

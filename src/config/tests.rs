@@ -18,6 +18,8 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_METRICS_LISTEN", "127.0.0.1:9091"),
         ("OBLETH_UPSTREAM_BASE_URL", "http://127.0.0.1:8081/v1"),
         ("OBLETH_DATABASE_URL", "sqlite://obleth.db"),
+        ("OBLETH_REDIS_URL", "(none)"),
+        ("OBLETH_FAIL_OPEN", "true"),
         ("OBLETH_GLOBAL_MAX_IN_FLIGHT", "256"),
         ("OBLETH_DEFAULT_MODEL_MAX_IN_FLIGHT", "(none)"),
         ("OBLETH_ADMISSION_TIMEOUT_SECS", "60"),
@@ -58,6 +60,8 @@ fn all_faults_are_reported_together() {
         ("OBLETH_ENCRYPTION_KEY", "c2hvcnQ="),
         ("OBLETH_OTEL_ENDPOINT", "https://user:hunter2@collector"),
         ("OBLETH_OTEL_SAMPLE_RATIO", "NaN"),
+        ("OBLETH_REDIS_URL", "redis://user:hunter2@/x"),
+        ("OBLETH_FAIL_OPEN", "open"),
     ])
     .unwrap_err();
     for name in [
@@ -71,10 +75,12 @@ fn all_faults_are_reported_together() {
         "OBLETH_ENCRYPTION_KEY",
         "OBLETH_OTEL_ENDPOINT",
         "OBLETH_OTEL_SAMPLE_RATIO",
+        "OBLETH_REDIS_URL",
+        "OBLETH_FAIL_OPEN",
     ] {
         assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} in {faults:?}");
     }
-    assert_eq!(faults.len(), 10, "{faults:?}");
+    assert_eq!(faults.len(), 12, "{faults:?}");
     assert!(!faults.iter().any(|fault| fault.contains("hunter2")), "a fault must not show a password");
 }
 

@@ -1,0 +1,12 @@
+//! What several replicas of obleth share through Redis.
+//!
+//! Is: the connection to Redis ([`Link`]) and what the actors exchange over it. Is not: a source of truth. Whatever
+//! Redis holds can be made anew from the database and from what the replicas know, at any time.
+
+mod link;
+mod news;
+mod url;
+
+pub use link::{Away, Link, LinkCounts, Script};
+pub use news::News;
+pub use url::{RedisUrl, RedisUrlError};
