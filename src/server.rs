@@ -18,17 +18,19 @@ use obleth_actors::admin::{Admin, AdminError, Setup};
 use obleth_actors::budget::Budget;
 use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
-use obleth_actors::fairshare::Fairshare;
+use obleth_actors::fairshare::{Fairshare, Joining};
+use obleth_actors::fleet::Link;
 use obleth_actors::health::Health;
 use obleth_actors::mcp::Mcp;
 use obleth_core::fair_queue;
+use obleth_core::fleet::Terms;
 use obleth_schema::{DatabaseUrl, Store, StoreError};
 use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 mod document;
 mod listeners;
@@ -40,6 +42,8 @@ pub use shutdown::Patience;
 
 /// Admission requests that may be on their way to the scheduler.
 const FAIRSHARE_MAILBOX: usize = 65_536;
+/// What names in Redis begin with. Each fleet has a database of its own there.
+const FLEET: &str = "obleth";
 /// Pause between attempts to reach a database that is away at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,8 @@ pub enum StartError {
     Taken(DatabaseUrl),
     #[error("OBLETH_CONFIG_FILE {0} cannot be applied: {1}")]
     Document(Arc<str>, AdminError),
+    #[error("OBLETH_REDIS_URL cannot be used: {0}")]
+    Redis(String),
     #[error("OBLETH_DATABASE_URL is missing")]
     NoDatabase,
 }
@@ -95,6 +101,10 @@ impl StoreRuntime {
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("store").enable_all().build()?;
         Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Result<&Handle, StartError> {
+        self.0.as_ref().map(Runtime::handle).ok_or(StartError::NoDatabase)
     }
 
     /// Opens the database on this runtime.
@@ -147,7 +157,7 @@ impl Running {
         let (admin_listener, admin) = bind("OBLETH_ADMIN_LISTEN", config.listen.admin)?;
         let (metrics_listener, metrics) = bind("OBLETH_METRICS_LISTEN", config.listen.metrics)?;
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
-        let gateway = Arc::new(gateway(&config, &store, &arbiters, journal)?);
+        let gateway = Arc::new(gateway(&config, &store, &arbiters, journal, runtime.handle()?)?);
         let prepared = prepare(&gateway, &store).await?;
         if let Prepared::Away(reason) = &prepared
             && !url.is_shared()
@@ -191,6 +201,7 @@ fn gateway(
     store: &Store,
     arbiters: &[Arbiter],
     journal: OpenJournal,
+    runtime: &Handle,
 ) -> Result<Gateway, StartError> {
     let clock = Clock::start();
     let settings = Settings::of(config);
@@ -204,12 +215,17 @@ fn gateway(
     let [central, others] = arbiters else {
         return Err(StartError::NoDatabase);
     };
-    let fairshare = Fairshare::start(central, clock, queue, FAIRSHARE_MAILBOX);
+    let mut fairshare = Fairshare::start(central, clock, queue, FAIRSHARE_MAILBOX);
+    let link = match &config.fleet.redis {
+        Some(url) => Some(Link::start(url, runtime).map_err(|error| StartError::Redis(error.to_string()))?),
+        None => None,
+    };
     let accounting = Accounting::start(others, store.clone(), health.clone(), journal);
     accounting.keep_rows(config.ledger.retention_days);
     let bounds =
         CacheSettings { max_bytes: config.cache.max_bytes, max_entry_bytes: config.cache.max_entry_bytes };
     let cache = Cache::start(others, clock, bounds);
+    // Its registry is needed to join the fleet, and it needs the scheduler: both are the same desk.
     let admin = Admin::start(
         others,
         Setup {
@@ -224,6 +240,11 @@ fn gateway(
             outbound: Arc::clone(&config.upstream.outbound),
         },
     );
+    if let Some(link) = link {
+        let terms = Terms { fail_open: config.fleet.fail_open, ..Terms::default() };
+        let (registry, plans, prefix) = (admin.registry(), settings.plans, FLEET.to_owned());
+        fairshare.join(Joining { link, prefix, terms, registry, plans }, runtime);
+    }
     let budget = Budget::start(others, clock, admin.registry());
     let sessions = config.data.sessions.clone();
     let mcp = Mcp::start(others, clock, config.upstream.breaker, admin.registry(), sessions);

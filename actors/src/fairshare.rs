@@ -7,24 +7,31 @@
 
 use crate::cell::Contained;
 use crate::clock::Clock;
+use crate::fleet::{Exchange, Link, Parts};
 use crate::guards::{Seat, WaitPlace};
+use crate::plans::Plans;
 use crate::supervise::{Crash, Supervised, Undelivered};
 use actix::Arbiter;
+use arc_swap::ArcSwap;
 use obleth_core::fair_queue::{
     Demand, Dump, Fairness, ModelRow, Picture, Position, Refusal, Settings, Standing, TenantPlan,
 };
+use obleth_core::fleet::{Replica, Terms};
 use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::moment::Moment;
 use obleth_core::registry::Registry;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
 
 mod actor;
 mod board;
 mod desk;
+mod fleet;
 mod floor;
 pub mod story;
 
@@ -32,6 +39,7 @@ use actor::{Admit, FairshareActor, Look, Reconfigure};
 pub use board::Levels;
 pub(crate) use desk::Desk;
 use desk::{Approach, Try};
+pub use fleet::FleetState;
 pub use floor::Change;
 use floor::Reply;
 use story::{About, Found, Story, Telling, Trail, Untold};
@@ -60,8 +68,21 @@ pub enum NoSeat {
     Restarting,
     /// The wait would be longer than the client has.
     Unreachable { retry_after: Duration },
+    /// The store of the fleet's slots is away, and this replica holds none.
+    Stranded,
     /// It would wait for a pool under pressure, and its tenant's policy lets it be refused for that.
     Shed { retry_after: Duration },
+}
+
+/// What a replica shares its slots by.
+#[derive(Debug)]
+pub struct Joining {
+    pub link: Link,
+    /// What the names of keys and channels begin with: replicas of one fleet have the same.
+    pub prefix: String,
+    pub terms: Terms,
+    pub registry: Arc<ArcSwap<Registry>>,
+    pub plans: Plans,
 }
 
 /// How handlers reach the scheduler.
@@ -73,6 +94,8 @@ pub struct Fairshare {
     trail: Arc<Trail>,
     /// The gauges as last computed, and when.
     seen: Arc<Mutex<Option<(Moment, Fairness)>>>,
+    /// With other replicas.
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl Fairshare {
@@ -83,7 +106,32 @@ impl Fairshare {
         let owned = Arc::clone(&desk);
         actor.run(arbiter, mailbox, move |line| FairshareActor::new(Arc::clone(&owned), line));
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { desk, actor, clock, trail: Arc::new(Trail::new(threads)), seen: Arc::default() }
+        let trail = Arc::new(Trail::new(threads));
+        Self { desk, actor, clock, trail, seen: Arc::default(), exchange: None }
+    }
+
+    /// Shares its slots with other replicas from here on, before the first request. It has none until the store in
+    /// `fleet` has answered.
+    pub fn join(&mut self, fleet: Joining, runtime: &Handle) {
+        let Joining { link, prefix, terms, registry, plans } = fleet;
+        let name = Uuid::new_v4();
+        self.desk.join_fleet(&Replica::new(name.simple().to_string(), terms));
+        let desk = Arc::clone(&self.desk);
+        let parts = Parts { link, desk, clock: self.clock, registry, plans, prefix, name };
+        self.exchange = Some(Arc::new(Exchange::start(parts, runtime)));
+    }
+
+    /// Gives all slots back to the other replicas. When nothing runs any more.
+    pub async fn leave(&self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.leave().await;
+        }
+    }
+
+    /// How this replica stands among the others; `None`: slots are not shared.
+    pub fn fleet(&self) -> Option<FleetState> {
+        self.exchange.as_ref()?;
+        self.desk.fleet_state()
     }
 
     /// A seat for `demand`: at once if a slot is free and nobody waits, else in its turn. Dropping the future
@@ -115,6 +163,9 @@ impl Fairshare {
             }
             if let Some(retry_after) = self.desk.refuses(&demand) {
                 return Err(NoSeat::Shed { retry_after });
+            }
+            if self.exchange.is_some() && self.desk.fleet_state().is_some_and(|fleet| fleet.stranded) {
+                return Err(NoSeat::Stranded);
             }
             let story = telling.map(Telling::share);
             if let Some(answer) = self.wait(demand.clone(), approach, give_up, story).await {

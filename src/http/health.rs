@@ -20,7 +20,8 @@ pub fn health(request: &HttpRequest) -> HttpResponse {
 
 /// New requests are welcome.
 pub fn ready(request: &HttpRequest, gateway: &Gateway) -> HttpResponse {
-    if gateway.lifecycle.is_ready() {
+    let stranded = gateway.handles.fairshare.fleet().is_some_and(|fleet| !fleet.ready);
+    if gateway.lifecycle.is_ready() && !stranded {
         answer(request, StatusCode::OK).json(Status { status: "ready" })
     } else {
         answer(request, StatusCode::SERVICE_UNAVAILABLE)

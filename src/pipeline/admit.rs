@@ -206,6 +206,10 @@ fn fault_of(refused: NoSeat, own: bool) -> Fault {
             Fault::new(Code::DeadlineUnreachable, "the wait would be longer than the request's own deadline")
                 .retry_after(retry_after)
         }
+        NoSeat::Stranded => Fault::new(
+            Code::StoreUnavailable,
+            "Redis, which the replicas share their slots by, is away, and this replica holds none",
+        ),
         NoSeat::Overloaded => Fault::new(Code::Overloaded, "too many requests arrive at once"),
         NoSeat::Restarting => Fault::new(Code::Restarting, "the scheduler was restarted after a fault"),
     }

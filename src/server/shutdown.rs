@@ -51,6 +51,8 @@ impl Running {
         for server in &self.servers {
             server.stop(true).await;
         }
+        // Others need not wait for the leases to end.
+        self.gateway.handles.fairshare.leave().await;
         let accounting = &self.gateway.handles.accounting;
         let (written, ()) = tokio::join!(accounting.flush(FLUSH), self.gateway.traces.flush(LAST_SPANS));
         if written {

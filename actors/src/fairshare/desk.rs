@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Tenants and groups copied while the lock is held once: some tens of microseconds.
 const PIECE: usize = 512;
@@ -28,11 +29,13 @@ const SHED: usize = 64;
 
 /// The scheduler's shared state.
 pub(crate) struct Desk {
-    cell: Cell<Floor>,
+    pub(super) cell: Cell<Floor>,
     clock: Clock,
     waiters: AtomicU64,
     /// What the brownout says.
     pub(super) board: Board,
+    /// Rung when the fleet is to be asked at once.
+    pub(super) bell: Arc<Notify>,
 }
 
 impl fmt::Debug for Desk {
@@ -49,8 +52,15 @@ pub(super) enum Try {
 
 impl Desk {
     pub(super) fn new(clock: Clock, settings: Settings) -> Self {
-        let floor = Floor::new(clock, settings);
-        Self { cell: Cell::new(super::NAME, floor), clock, waiters: AtomicU64::new(0), board: Board::new() }
+        let bell = Arc::new(Notify::new());
+        let floor = Floor::new(clock, settings, Arc::clone(&bell));
+        Self {
+            cell: Cell::new(super::NAME, floor),
+            clock,
+            waiters: AtomicU64::new(0),
+            board: Board::new(),
+            bell,
+        }
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -218,7 +228,7 @@ impl Desk {
     }
 
     /// Hands grants and refusals to their waiters, and takes back the seats of those that have just left.
-    fn hand_over(self: &Arc<Self>, mut answers: Answers) {
+    pub(super) fn hand_over(self: &Arc<Self>, mut answers: Answers) {
         while !answers.is_empty() {
             let mut orphans = Vec::new();
             for (reply, answer) in answers.drain(..) {

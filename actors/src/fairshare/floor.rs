@@ -7,10 +7,12 @@ use obleth_core::fair_queue::{
     Effect, FairQueue, Grant, GroupPlan, ModelPlan, Refusal, SeatRecord, Settings, Spent, TenantPlan,
     TicketId,
 };
+use obleth_core::fleet::Replica;
 use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::moment::Moment;
 use std::collections::HashMap;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{Notify, oneshot};
 
 /// What a waiter hears.
 pub(super) type Reply = Result<Seat, Refusal>;
@@ -51,6 +53,10 @@ pub(super) struct Floor {
     /// Admission requests on their way through the mailbox. They count as waiting: nobody slips past them.
     pub approaching: u32,
     given: Given,
+    /// Its side of the slots that several replicas share; `None`: they are its own.
+    pub fleet: Option<Replica>,
+    /// Rung when the fleet is to be asked at once.
+    bell: Arc<Notify>,
 }
 
 /// What the call that runs has given. A panic before its end takes it back: nobody holds it yet.
@@ -66,7 +72,13 @@ impl Heal for Floor {
         given.seats.iter().for_each(|ticket| _ = self.seats.remove(ticket));
         self.approaching = self.approaching.saturating_sub(given.approaches);
         let seats = self.seats.values().cloned();
-        self.queue = FairQueue::resume(self.settings.clone(), self.clock.now(), seats);
+        let now = self.clock.now();
+        self.queue = FairQueue::resume(self.settings.clone(), now, seats);
+        if let Some(fleet) = &mut self.fleet {
+            // Its totals begin anew, in an era that is later than any of the queue before.
+            self.queue.join_fleet(now.as_micros());
+            fleet.resume(now, &mut self.queue);
+        }
         // Their callers see the channel close and offer the request again.
         self.waiting.clear();
         self.tickets.clear();
@@ -83,7 +95,7 @@ pub(super) type Answers = Vec<(oneshot::Sender<Reply>, Result<Grant, Refusal>)>;
 
 impl Floor {
     /// An empty floor.
-    pub fn new(clock: Clock, settings: Settings) -> Self {
+    pub fn new(clock: Clock, settings: Settings, bell: Arc<Notify>) -> Self {
         Self {
             clock,
             queue: FairQueue::new(settings.clone()),
@@ -93,7 +105,15 @@ impl Floor {
             tickets: HashMap::new(),
             approaching: 0,
             given: Given::default(),
+            fleet: None,
+            bell,
         }
+    }
+
+    /// Shares its slots from here on.
+    pub fn join(&mut self, replica: Replica) {
+        self.queue.join_fleet(0);
+        self.fleet = Some(replica);
     }
 
     pub fn note_seat(&mut self, ticket: TicketId) {
@@ -137,6 +157,9 @@ impl Floor {
                     }
                 }
             }
+        }
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.is_urgent(&self.queue)) {
+            self.bell.notify_one();
         }
         answers
     }

@@ -84,7 +84,8 @@ impl FairQueue {
         let Some(group) = self.groups.at(tenant.group) else { return false };
         let lowest = group.cells.iter().flatten().map(|cell| cell.clock.now()).min();
         let owes = lowest.is_some_and(|clock| tenant.account.tag > clock);
-        let fresh = self.shared.as_ref().is_some_and(|shared| !shared.records.is_old_tenant(place, self.watch.now));
+        let fresh =
+            self.shared.as_ref().is_some_and(|shared| !shared.records.is_old_tenant(place, self.watch.now));
         tenant.is_idle() && !fresh && (!owes || planted(Fault::ForgottenTooEarly))
     }
 

@@ -52,7 +52,11 @@ impl FairQueue {
         if let Some(shared) = shared {
             let starved = present && tenant.blocked() && tenant.queued.count > 0;
             shared.records.note_tenant(place);
-            if starved { shared.starved.insert(place) } else { shared.starved.remove(&place) };
+            if starved {
+                shared.starved.insert(place)
+            } else {
+                shared.starved.remove(&place)
+            };
         }
         tenant.contends_since = contends.then(|| tenant.contends_since.unwrap_or(watch.now));
         let counted = if present && !tenant.is_idle() { weight } else { 0 };

@@ -133,7 +133,8 @@ impl FairQueue {
     /// The sizes of the pools that are known here. Of tenants those that want or have something.
     pub fn caps(&self) -> impl Iterator<Item = (Pool, u32)> {
         let models = self.models.iter().filter(|(_, model)| !model.removed);
-        let models = models.filter_map(|(_, model)| Some((Pool::Model(model.plan.id), model.plan.max_in_flight?)));
+        let models =
+            models.filter_map(|(_, model)| Some((Pool::Model(model.plan.id), model.plan.max_in_flight?)));
         let starved = self.shared.iter().flat_map(|shared| &shared.starved);
         let tenants = starved.filter_map(|place| {
             let plan = self.tenants.at(*place)?.plan;
@@ -278,10 +279,12 @@ impl FairQueue {
             let line = &self.groups.at(*group)?.cell(place)?.line;
             let ready = |tenant: &Place| self.tenants.at(*tenant)?.lane(place).map(|lane| &lane.ready);
             let ticket = ready(&line.first()?.2)?.first()?;
-            let counts = line.iter().take(COUNTED).filter_map(|(_, _, tenant)| ready(tenant)).map(BTreeSet::len);
+            let counts =
+                line.iter().take(COUNTED).filter_map(|(_, _, tenant)| ready(tenant)).map(BTreeSet::len);
             self.head(*ticket, u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX))
         };
-        let models = self.models.iter().filter_map(of_model).filter(|head| !head.need.is_empty()).take(MODELS);
+        let models =
+            self.models.iter().filter_map(of_model).filter(|head| !head.need.is_empty()).take(MODELS);
         let of_tenant = |place: &Place| {
             let tenant = self.tenants.at(*place)?;
             let oldest = tenant.lanes.iter().filter_map(|lane| lane.ready.first()).min()?;
@@ -297,8 +300,10 @@ impl FairQueue {
     pub fn wants(&mut self, base: i128) -> Vec<Want> {
         let heads = self.heads();
         let Some(shared) = self.shared.as_mut() else { return Vec::new() };
-        shared.told =
-            heads.iter().map(|head| (head.need.clone(), head.stand.group, head.stand.tag, head.count)).collect();
+        shared.told = heads
+            .iter()
+            .map(|head| (head.need.clone(), head.stand.group, head.stand.tag, head.count))
+            .collect();
         let most = self.settings.slots;
         let want = |head: Head| {
             let per = |weight: u64| {
@@ -325,8 +330,13 @@ impl FairQueue {
             return false;
         }
         self.heads().iter().any(|head| {
-            let known = shared.told.iter().find(|(need, group, _, _)| *need == head.need && *group == head.stand.group);
-            known.is_none_or(|(_, _, tag, count)| head.stand.tag < *tag || (head.count > *count && *count < KNOWN))
+            let known = shared
+                .told
+                .iter()
+                .find(|(need, group, _, _)| *need == head.need && *group == head.stand.group);
+            known.is_none_or(|(_, _, tag, count)| {
+                head.stand.tag < *tag || (head.count > *count && *count < KNOWN)
+            })
         })
     }
 }

@@ -68,7 +68,9 @@ impl Broker {
         // A store that stood still: no time has passed for its members, who could not be heard.
         let stood_still = now.saturating_sub(self.last);
         if stood_still > STILL {
-            self.members.values_mut().for_each(|member| member.till = member.till.saturating_add(stood_still));
+            self.members
+                .values_mut()
+                .for_each(|member| member.till = member.till.saturating_add(stood_still));
         }
         self.last = now;
         self.members.retain(|_, member| member.till > now);
@@ -90,7 +92,8 @@ impl Broker {
         let joined = ask.generation != self.generation || !self.members.contains_key(&ask.replica);
         if joined {
             let held = ask.hold.iter().filter(|(_, held)| **held > 0);
-            let accounts = held.map(|(pool, held)| (*pool, Account { got: u64::from(*held), back: 0 })).collect();
+            let accounts =
+                held.map(|(pool, held)| (*pool, Account { got: u64::from(*held), back: 0 })).collect();
             self.members.insert(ask.replica.clone(), Member { accounts, ..Member::default() });
         }
         let Some(member) = self.members.get_mut(&ask.replica) else { return joined };
@@ -217,9 +220,12 @@ impl Broker {
             });
         }
         ring.remove(&ask.replica);
-        ring.retain(|name| self.members.get_mut(name).is_some_and(|member| !std::mem::replace(&mut member.rung, true)));
+        ring.retain(|name| {
+            self.members.get_mut(name).is_some_and(|member| !std::mem::replace(&mut member.rung, true))
+        });
         let member = self.members.get_mut(&ask.replica);
-        let got = member.as_ref().map(|member| member.accounts.iter().map(|(pool, account)| (*pool, account.got)));
+        let got =
+            member.as_ref().map(|member| member.accounts.iter().map(|(pool, account)| (*pool, account.got)));
         let got = got.map(Iterator::collect).unwrap_or_default();
         if let Some(member) = member {
             member.pressed = !rivals.is_empty();

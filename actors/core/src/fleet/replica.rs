@@ -117,21 +117,30 @@ impl Replica {
         }
     }
 
-    /// Whether nothing can run here although the fleet has slots: the store is away, or does not give yet, and this
-    /// replica holds none.
+    /// Whether nothing can run here: the store is away, and this replica holds nothing.
     pub fn is_stranded(&self, now: Moment, queue: &FairQueue) -> bool {
-        (self.closed || self.contact(now) != Contact::Near) && queue.leased_slots() == Some(0)
+        self.contact(now) != Contact::Near && queue.leased_slots() == Some(0)
+    }
+
+    /// Whether requests can run here, now or when others give slots back.
+    pub fn is_ready(&self, now: Moment, queue: &FairQueue) -> bool {
+        queue.leased_slots() != Some(0) || (self.contact(now) == Contact::Near && !self.closed)
     }
 
     /// Whether what has changed in the queue is worth a question at once: something waits that slots are lacking for
     /// and the store does not know, or others wait for what is idle here.
     pub fn is_urgent(&self, queue: &FairQueue) -> bool {
-        if self.base.is_none() || self.closed {
+        if self.base.is_none() || self.closed || self.unanswered {
             return false;
         }
         let wanted = |pool: &Pool| self.rivals.iter().any(|rival| rival.need.contains(pool));
         let idle = |(pool, account): (&Pool, &Account)| account.held() > queue.in_use(*pool) && wanted(pool);
         self.accounts.iter().any(idle) || queue.wants_more()
+    }
+
+    /// After the queue was built anew.
+    pub fn resume(&mut self, now: Moment, queue: &mut FairQueue) {
+        self.lease(now, queue);
     }
 
     /// From now on it takes nothing more.

@@ -1,7 +1,9 @@
 //! The simulation: each replica is a fair queue and its side of the leases; calls to the store take time, get lost, or
 //! are applied without the answer arriving.
 
-use crate::fair_queue::{Demand, Effect, FairQueue, GroupPlan, ModelPlan, Settings, Spent, Subject, SubjectPlan};
+use crate::fair_queue::{
+    Demand, Effect, FairQueue, GroupPlan, ModelPlan, Settings, Spent, Subject, SubjectPlan,
+};
 use crate::fair_queue::{TenantPlan, TicketId, Told};
 use crate::fleet::broker::Broker;
 use crate::fleet::{Answer, Ask, Contact, Pool, Replica, Terms};
@@ -295,7 +297,8 @@ impl Sim {
             Event::Answer(place, number) => {
                 let now = self.moment();
                 let node = &mut self.nodes[place];
-                let (true, Some((_, sent, _))) = (node.alive, node.call.take_if(|(of, _, _)| *of == number)) else {
+                let (true, Some((_, sent, _))) = (node.alive, node.call.take_if(|(of, _, _)| *of == number))
+                else {
                     return;
                 };
                 let Some(answer) = node.answer.take() else { return };
@@ -360,7 +363,11 @@ impl Sim {
 
     fn observe(&mut self) {
         self.most = self.most.max(self.in_flight() + self.orphans);
-        let pools: Vec<Pool> = self.loads.iter().flat_map(|load| [Pool::Model(load.model.id), Pool::Tenant(load.tenant.id)]).collect();
+        let pools: Vec<Pool> = self
+            .loads
+            .iter()
+            .flat_map(|load| [Pool::Model(load.model.id), Pool::Tenant(load.tenant.id)])
+            .collect();
         for pool in pools {
             let sum = self.nodes.iter().filter(|node| node.alive).map(|node| node.queue.in_use(pool)).sum();
             let most = self.most_of.entry(pool).or_default();

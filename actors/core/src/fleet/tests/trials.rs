@@ -142,7 +142,12 @@ fn one_that_is_cut_off_exceeds_by_no_more_than_it_held() {
         sim.most = 0;
         sim.reset();
         sim.run_until(secs(55));
-        assert!(sim.most <= 9 && sim.use_per_mille() >= 980, "seed {seed}: {}, {}", sim.most, sim.use_per_mille());
+        assert!(
+            sim.most <= 9 && sim.use_per_mille() >= 980,
+            "seed {seed}: {}, {}",
+            sim.most,
+            sim.use_per_mille()
+        );
     }
 }
 

@@ -1,0 +1,290 @@
+//! The exchange of slots and tags with the other replicas, through scripts in Redis.
+//!
+//! Is: a task on the runtime of the databases' I/O that asks the store ten times a second, at once when the queue needs
+//! slots or others need those that are idle here, and when the store rings. Is not: on a request's path; a request that
+//! finds a slot here does not know of it. Invariants: one question at a time; what an answer grants is handed over like
+//! any grant; the task ends with its handle, and gives back what it holds if it is told to.
+
+use super::link::{Away, Link, Script};
+use super::news::News;
+use crate::clock::{Clock, unix_micros};
+use crate::fairshare::Desk;
+use crate::plans::Plans;
+use arc_swap::ArcSwap;
+use obleth_core::fair_queue::{Subject, SubjectPlan, Told};
+use obleth_core::fleet::{Answer, Ask};
+use obleth_core::registry::Registry;
+use redis::{FromRedisValue, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+/// Between two questions when nothing happens, at least; [`JITTER`] more at most.
+const TICK: Duration = Duration::from_millis(90);
+const JITTER: u64 = 20;
+/// How long a call may take.
+const CALL: Duration = Duration::from_millis(250);
+/// Between a call that failed and the next.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+/// Subjects told and heard in one call at most, and calls in a row.
+const SUBJECTS: usize = 512;
+const CALLS: usize = 16;
+
+const SLOTS: &str = include_str!("slots.lua");
+const TAGS: &str = include_str!("tags.lua");
+
+/// What the exchange works with.
+pub(crate) struct Parts {
+    pub link: Link,
+    pub desk: Arc<Desk>,
+    pub clock: Clock,
+    pub registry: Arc<ArcSwap<Registry>>,
+    pub plans: Plans,
+    /// What the names of its keys and channels begin with.
+    pub prefix: String,
+    pub name: Uuid,
+}
+
+/// The exchange that runs. Dropped it stops without a word, as if the process were killed.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    stop: watch::Sender<Option<()>>,
+    done: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Exchange {
+    /// Begins to exchange, on `runtime`.
+    pub(crate) fn start(parts: Parts, runtime: &Handle) -> Self {
+        let (stop, stopped) = watch::channel(None);
+        let (done, leave) = mpsc::channel(1);
+        let parts = Arc::new(parts);
+        let ring = parts.link.subscribe(format!("{}{}", channels(&parts.prefix), parts.name.simple()));
+        runtime.spawn(keep(parts, ring, leave, stopped));
+        Self { stop, done }
+    }
+
+    /// Gives back everything. To be called when nothing runs any more.
+    pub(crate) async fn leave(&self) {
+        let (told, heard) = oneshot::channel();
+        if self.done.send(told).await.is_ok() {
+            // Redis may be away; the leases end by themselves then.
+            _ = timeout(2 * CALL, heard).await;
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stop.send_replace(Some(()));
+    }
+}
+
+fn channels(prefix: &str) -> String {
+    format!("{prefix}:{{fleet}}:ring:")
+}
+
+/// Runs the exchange again if it panics.
+async fn keep(
+    parts: Arc<Parts>,
+    ring: mpsc::Receiver<News>,
+    leave: mpsc::Receiver<oneshot::Sender<()>>,
+    mut stopped: watch::Receiver<Option<()>>,
+) {
+    let work = Arc::new(tokio::sync::Mutex::new(Work::new(parts, ring, leave)));
+    loop {
+        let running = Arc::clone(&work);
+        let mut task = tokio::spawn(async move { running.lock_owned().await.run().await });
+        tokio::select! {
+            ended = &mut task => match ended {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "the exchange of slots is restarted after a fault"),
+            },
+            _ = stopped.changed() => return task.abort(),
+        }
+        tokio::time::sleep(AFTER_FAILURE).await;
+    }
+}
+
+struct Work {
+    parts: Arc<Parts>,
+    ring: mpsc::Receiver<News>,
+    leave: mpsc::Receiver<oneshot::Sender<()>>,
+    slots: Script,
+    tags: Script,
+    keys: [String; 3],
+    channels: String,
+    /// The generation of the tags' store, and the last number seen of it.
+    generation: String,
+    seen: String,
+    /// Replicas could not hear of each other for longer than a lease.
+    outage: bool,
+}
+
+impl Work {
+    fn new(
+        parts: Arc<Parts>,
+        ring: mpsc::Receiver<News>,
+        leave: mpsc::Receiver<oneshot::Sender<()>>,
+    ) -> Self {
+        let key = |name: &str| format!("{}:{{fleet}}:{name}", parts.prefix);
+        Self {
+            keys: [key("slots"), key("tags"), key("tags:order")],
+            channels: channels(&parts.prefix),
+            parts,
+            ring,
+            leave,
+            slots: Script::new(SLOTS),
+            tags: Script::new(TAGS),
+            generation: String::new(),
+            seen: "0".to_owned(),
+            outage: false,
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut tick = Instant::now();
+        loop {
+            let bell = Arc::clone(&self.parts);
+            let leaving = tokio::select! {
+                () = sleep_until(tick) => None,
+                () = bell.desk.bell() => None,
+                // The channel's sender lives as long as the receiver; its end is a tick.
+                _ = self.ring.recv() => None,
+                leaving = self.leave.recv() => match leaving {
+                    Some(told) => Some(told),
+                    None => return,
+                },
+            };
+            if let Some(told) = leaving {
+                self.parts.desk.leave_fleet();
+                _ = self.ask().await;
+                _ = told.send(());
+                return;
+            }
+            while self.ring.try_recv().is_ok() {}
+            let due = Instant::now() >= tick;
+            if due {
+                let jitter =
+                    u64::from(Uuid::new_v4().as_bytes().first().copied().unwrap_or_default()) % JITTER;
+                tick = Instant::now() + TICK + Duration::from_millis(jitter);
+            }
+            let answered = self.ask().await.is_ok() && (!due || self.exchange_tags().await.is_ok());
+            if !answered {
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+
+    /// One question about slots.
+    async fn ask(&mut self) -> Result<(), Away> {
+        let Parts { link, desk, clock, .. } = &*self.parts;
+        let Some(ask) = desk.ask_fleet(|| Uuid::new_v4().simple().to_string()) else { return Ok(()) };
+        let sent = clock.now();
+        let answer = match encode(&ask) {
+            Some(question) => {
+                let args = vec![question, self.channels.clone().into_bytes(), Vec::new()];
+                let [slots, ..] = &self.keys;
+                link.call(&self.slots, &[slots], args, CALL).await
+            }
+            None => Err(Away::Refused),
+        };
+        match answer.map(decode) {
+            Ok(Some(answer)) => {
+                let returned = desk.hear_fleet(sent, answer);
+                self.outage |= returned;
+                Ok(())
+            }
+            Ok(None) => {
+                tracing::error!("Redis answers the script of slots with something else");
+                desk.unheard_by_fleet();
+                Err(Away::Refused)
+            }
+            Err(away) => {
+                desk.unheard_by_fleet();
+                Err(away)
+            }
+        }
+    }
+
+    /// Tells what has changed and hears what others tell, until nothing is left.
+    async fn exchange_tags(&mut self) -> Result<(), Away> {
+        for _ in 0..CALLS {
+            if !self.exchange_some_tags().await? {
+                break;
+            }
+        }
+        if std::mem::take(&mut self.outage) {
+            self.parts.desk.bound_debts();
+        }
+        Ok(())
+    }
+
+    /// Whether there is more.
+    async fn exchange_some_tags(&mut self) -> Result<bool, Away> {
+        let Parts { link, desk, name, .. } = &*self.parts;
+        let told = desk.tell_fleet(SUBJECTS);
+        let text = |text: String| text.into_bytes();
+        let mut args = vec![
+            text(name.simple().to_string()),
+            text(self.generation.clone()),
+            text(format!("{}-{}", unix_micros(), name.simple())),
+            text(self.seen.clone()),
+            text(SUBJECTS.to_string()),
+        ];
+        let full = told.len() >= SUBJECTS;
+        for (subject, told) in told {
+            args.extend([text(subject.to_string()), text(told.to_string())]);
+        }
+        let [_, tags, order] = &self.keys;
+        let answer = link.call(&self.tags, &[tags, order], args, CALL).await;
+        // Whether what was told has arrived is not known: all of it is told again.
+        let answer = answer.inspect_err(|_| desk.tell_anew())?;
+        let lines = Vec::<String>::from_redis_value(answer).map_err(|_| Away::Refused)?;
+        let [generation, seen, more, rest @ ..] = lines.as_slice() else { return Err(Away::Refused) };
+        if self.generation != *generation {
+            if !self.generation.is_empty() {
+                desk.tell_anew();
+            }
+            self.generation.clone_from(generation);
+        }
+        self.seen.clone_from(seen);
+        self.hear(rest);
+        Ok(full || more == "1")
+    }
+
+    fn hear(&self, lines: &[String]) {
+        let Parts { desk, registry, plans, .. } = &*self.parts;
+        let registry = registry.load();
+        let all = lines.chunks_exact(3).filter_map(|line| {
+            let [subject, replica, told] = line else { return None };
+            let (subject, told): (Subject, Told) = (subject.parse().ok()?, told.parse().ok()?);
+            let (from, _) = Uuid::parse_str(replica).ok()?.as_u64_pair();
+            let plan = match subject {
+                // One that the registry does not have yet is told of again with its next request.
+                Subject::Tenant(id) => SubjectPlan::Tenant(plans.tenant(&registry, registry.tenant(id)?)?),
+                Subject::Group(id) => {
+                    let group = registry.group(id)?;
+                    SubjectPlan::Group(obleth_core::fair_queue::GroupPlan { id, weight: group.weight })
+                }
+                Subject::Tenants(..) | Subject::Groups(_) => SubjectPlan::Clock,
+            };
+            Some((from, subject, plan, told))
+        });
+        desk.hear_of_fleet(all.collect());
+    }
+}
+
+fn encode(ask: &Ask) -> Option<Vec<u8>> {
+    serde_json::to_vec(ask).ok()
+}
+
+fn decode(value: Value) -> Option<Answer> {
+    let text = Vec::<u8>::from_redis_value(value).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests;

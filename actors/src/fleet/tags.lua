@@ -1,0 +1,52 @@
+-- Tags and clocks of the fleet: what one replica tells, and what the others have told since it asked last.
+-- KEYS[1] what is told (hash: subject|replica -> time value), KEYS[2] its order (sorted set).
+-- ARGV[1] the replica, [2] the generation it knows, [3] the one a new store begins with, [4] the last number it has
+-- seen, [5] how many to return at most, then subject and value by turns.
+-- Returns generation, the last number looked at, whether there is more, then subject, replica, value by turns.
+local KEPT = 3600000
+local OLD = 900000
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local generation = redis.call('HGET', KEYS[1], '#generation')
+if not generation then
+  generation = ARGV[3]
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], '#generation', generation)
+end
+local since = tonumber(ARGV[4])
+if generation ~= ARGV[2] then since = 0 end
+
+for i = 6, #ARGV, 2 do
+  local number = redis.call('HINCRBY', KEYS[1], '#number', 1)
+  local field = ARGV[i] .. '|' .. ARGV[1]
+  redis.call('HSET', KEYS[1], field, string.format('%.0f', now) .. ' ' .. ARGV[i + 1])
+  redis.call('ZADD', KEYS[2], number, field)
+end
+
+-- A few of the oldest go with each call.
+for _, field in ipairs(redis.call('ZRANGE', KEYS[2], 0, 15)) do
+  local told = redis.call('HGET', KEYS[1], field)
+  if not told or now - tonumber(told:match('^%d+')) > OLD then
+    redis.call('ZREM', KEYS[2], field)
+    redis.call('HDEL', KEYS[1], field)
+  end
+end
+
+local most = tonumber(ARGV[5])
+local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', since), '+inf', 'WITHSCORES', 'LIMIT', 0, most)
+local answer = { generation, string.format('%.0f', since), #found / 2 >= most and '1' or '0' }
+for i = 1, #found, 2 do
+  answer[2] = found[i + 1]
+  local subject, replica = found[i]:match('^(.*)|(.*)$')
+  if replica ~= ARGV[1] then
+    local told = redis.call('HGET', KEYS[1], found[i])
+    if told then
+      answer[#answer + 1] = subject
+      answer[#answer + 1] = replica
+      answer[#answer + 1] = told:match('^%d+ (.*)$')
+    end
+  end
+end
+redis.call('PEXPIRE', KEYS[1], KEPT)
+redis.call('PEXPIRE', KEYS[2], KEPT)
+return answer
