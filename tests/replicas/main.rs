@@ -19,5 +19,6 @@
     reason = "files of tests/api are shared, and a test uses its part of them"
 )]
 
+mod fairshare;
 mod harness;
 mod support;

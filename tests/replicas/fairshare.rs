@@ -1,0 +1,117 @@
+//! Slots of the fleet: never more than there are, used, and shared by weight wherever a tenant enters.
+
+use crate::support::{Cluster, Load, Mock, Need, Plan, have, run, until};
+use obleth::mock::MockOptions;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const SLOTS: u64 = 8;
+/// One request takes 20 + 20 × 10 ms.
+const TOKENS: u32 = 20;
+const EACH: Duration = Duration::from_millis(220);
+
+fn pace() -> MockOptions {
+    MockOptions {
+        ttft: Duration::from_millis(20),
+        token: Duration::from_millis(10),
+        tokens: TOKENS,
+        ..MockOptions::default()
+    }
+}
+
+/// How long the shares are watched; the long form by `scripts/chaos.sh`.
+fn span() -> Duration {
+    let secs = std::env::var("OBLETH_CHAOS_SECS").ok().and_then(|secs| secs.parse().ok());
+    Duration::from_secs(secs.unwrap_or(8))
+}
+
+async fn started(replicas: usize, mock: &Mock) -> Cluster {
+    let cluster = Cluster::of(replicas)
+        .upstream(&mock.base())
+        .all("OBLETH_GLOBAL_MAX_IN_FLIGHT", &SLOTS.to_string())
+        .start()
+        .await;
+    cluster.model(json!({"model_name": "m"})).await;
+    cluster
+}
+
+/// Of the slots, in percent: what was generated, times as long as it takes.
+async fn slot_use(mock: &Mock, span: impl AsyncFnOnce()) -> f64 {
+    let generated = async || mock.stats().await["output_tokens"].as_u64().unwrap();
+    let (before, begun) = (generated().await, Instant::now());
+    span().await;
+    let requests = (generated().await - before) as f64 / f64::from(TOKENS);
+    100.0 * requests * EACH.as_secs_f64() / (SLOTS as f64 * begun.elapsed().as_secs_f64())
+}
+
+async fn shares(replicas: usize) {
+    let mock = Mock::start(pace());
+    let mut cluster = started(replicas, &mock).await;
+    let a = cluster.tenant(json!({"name": "a", "weight": 300})).await;
+    let a = cluster.key(&a, json!({"name": "k"})).await;
+    let b = cluster.tenant(json!({"name": "b", "weight": 100})).await;
+    let b = cluster.key(&b, json!({"name": "k"})).await;
+    for replica in &mut cluster.replicas[1..] {
+        replica.restart().await;
+    }
+    cluster.knows(&b).await;
+    let doors = cluster.doors();
+    let at_first = Load::start(Plan::new("a", &a, &doors[..1], 24));
+    let at_others = Load::start(Plan::new("b", &b, &doors[1..], 24));
+    until("both are served", async || {
+        (at_first.served() > 20 && at_others.served() > 20).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    let used = slot_use(&mock, async || sleep(span()).await).await;
+    let ended = Instant::now();
+    let (a, b) = (at_first.stop().await, at_others.stop().await);
+    let ratio = a.tokens_between(begun, ended) as f64 / b.tokens_between(begun, ended) as f64;
+    let peak = mock.stats().await["peak_running"].as_u64().unwrap();
+    println!("{replicas} replicas: tokens {ratio:.3} : 1, slot use {used:.1} %, {peak} at once at most");
+    assert!(peak <= SLOTS, "{peak} at once");
+    assert!((2.85..=3.15).contains(&ratio), "tokens {ratio:.3} : 1");
+    assert!(used >= 95.0, "slot use {used:.1} %");
+    assert_eq!(a.ends().keys().collect::<Vec<_>>(), ["200"]);
+    assert_eq!(b.ends().keys().collect::<Vec<_>>(), ["200"]);
+    mock.stop().await;
+}
+
+#[test]
+fn two_replicas_share_by_weight() {
+    if have(&[Need::Postgres, Need::Redis]) {
+        run(shares(2));
+    }
+}
+
+#[test]
+fn four_replicas_share_by_weight() {
+    if have(&[Need::Postgres, Need::Redis]) {
+        run(shares(4));
+    }
+}
+
+#[test]
+fn one_of_four_replicas_may_use_all_slots() {
+    if !have(&[Need::Postgres, Need::Redis]) {
+        return;
+    }
+    run(async {
+        let mock = Mock::start(pace());
+        let mut cluster = started(4, &mock).await;
+        let tenant = cluster.tenant(json!({"name": "a"})).await;
+        let key = cluster.key(&tenant, json!({"name": "k"})).await;
+        cluster.replicas[2].restart().await;
+        let load = Load::start(Plan::new("a", &key, &cluster.doors()[2..3], 16));
+        until("it is served", async || (load.served() > 20).then_some(())).await;
+        let used = slot_use(&mock, async || sleep(span() / 2).await).await;
+        let tally = load.stop().await;
+        let peak = mock.stats().await["peak_running"].as_u64().unwrap();
+        println!("all load on one of four: slot use {used:.1} %, {peak} at once at most");
+        assert!(peak <= SLOTS, "{peak} at once");
+        assert!(used >= 95.0, "slot use {used:.1} %");
+        assert_eq!(tally.ends().keys().collect::<Vec<_>>(), ["200"]);
+        mock.stop().await;
+    });
+}
