@@ -263,7 +263,11 @@ impl Metrics {
 
     fn refresh_lifecycle(&self, gateway: &Gateway) {
         let state = &self.state;
-        state.ready.set(gateway.lifecycle.is_ready().into());
+        let fleet = gateway.handles.fairshare.fleet();
+        state.ready.set((gateway.lifecycle.is_ready() && fleet.is_none_or(|fleet| fleet.ready)).into());
+        state.redis_up.set(fleet.is_some_and(|fleet| fleet.near).into());
+        state.fleet_replicas.set(fleet.map_or(0, |fleet| fleet.members.into()));
+        state.fleet_slots.set(fleet.map_or(0, |fleet| fleet.slots.into()));
         state.store_up.set((!gateway.handles.accounting.health().is_away()).into());
         if let Some((slots, ..)) = gateway.handles.fairshare.load() {
             state.slots.set(slots.into());

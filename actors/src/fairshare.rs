@@ -270,6 +270,18 @@ impl Fairshare {
         self.desk.picture()
     }
 
+    /// The same of all replicas together. What others add is some seconds old at most; while Redis is away it is only
+    /// what is here.
+    pub async fn fleet_picture(&self) -> Option<Picture> {
+        let others = match &self.exchange {
+            Some(exchange) => exchange.others().await,
+            None => Vec::new(),
+        };
+        let mut picture = self.desk.picture()?;
+        others.iter().for_each(|portion| picture.add(portion));
+        Some(picture)
+    }
+
     /// The model pools.
     pub fn models(&self) -> Vec<ModelRow> {
         self.desk.models()

@@ -24,6 +24,9 @@ pub(super) struct State {
     pub(super) store_up: IntGauge,
     pub(super) ready: IntGauge,
     pub(super) slots: IntGauge,
+    pub(super) fleet_replicas: IntGauge,
+    pub(super) fleet_slots: IntGauge,
+    pub(super) redis_up: IntGauge,
     pub(super) queue_max: IntGauge,
 }
 
@@ -128,6 +131,18 @@ impl State {
             store_up: make.count("obleth_store_up", "Whether the last call to the database was answered.")?,
             ready: make.count("obleth_ready", "Whether new requests are welcome, as /ready says it.")?,
             slots: make.count("obleth_slots", "Requests that may hold a seat at once.")?,
+            fleet_replicas: make.count(
+                "obleth_fleet_replicas",
+                "Replicas that share their slots, this one included, as last heard; 0 without Redis.",
+            )?,
+            fleet_slots: make.count(
+                "obleth_fleet_leased_slots",
+                "Slots of the fleet that are with this replica; 0 without Redis.",
+            )?,
+            redis_up: make.count(
+                "obleth_redis_up",
+                "1 while Redis has answered within the last 3 s; 0 without Redis.",
+            )?,
             queue_max: make.count("obleth_queue_max", "Requests that may wait, all tenants together.")?,
         })
     }

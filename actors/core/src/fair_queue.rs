@@ -34,6 +34,7 @@ mod pace;
 mod picture;
 mod plan;
 mod planted;
+mod portion;
 mod recent;
 mod resume;
 mod shared;
@@ -54,6 +55,7 @@ pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, SeatRecord, Settings, Spent, TenantPlan,
     TicketId,
 };
+pub use portion::Portion;
 pub use shed::{Claim, Keep};
 pub use standing::{ModelStanding, Standing};
 pub use view::{Dump, GroupView, ModelView};

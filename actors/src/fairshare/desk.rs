@@ -267,7 +267,7 @@ impl Desk {
     }
 
     /// A picture, copied piece by piece.
-    pub(super) fn picture(&self) -> Option<Picture> {
+    pub(crate) fn picture(&self) -> Option<Picture> {
         let now = self.clock.now();
         let (mut picture, mut whole) = self
             .cell

@@ -127,7 +127,7 @@ impl Desk {
     }
 
     /// How it stands among the others; `None`: slots are not shared, or after a contained fault.
-    pub(super) fn fleet_state(&self) -> Option<FleetState> {
+    pub(crate) fn fleet_state(&self) -> Option<FleetState> {
         let now = self.now();
         let state = self.cell.with(|floor| {
             let fleet = floor.fleet.as_ref()?;

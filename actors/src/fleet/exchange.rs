@@ -11,7 +11,7 @@ use crate::clock::{Clock, unix_micros};
 use crate::fairshare::Desk;
 use crate::plans::Plans;
 use arc_swap::ArcSwap;
-use obleth_core::fair_queue::{Subject, SubjectPlan, Told};
+use obleth_core::fair_queue::{Portion, Subject, SubjectPlan, Told};
 use obleth_core::fleet::{Answer, Ask};
 use obleth_core::registry::Registry;
 use redis::{FromRedisValue, Value};
@@ -35,6 +35,13 @@ const CALLS: usize = 16;
 
 const SLOTS: &str = include_str!("slots.lua");
 const TAGS: &str = include_str!("tags.lua");
+const LIVE: &str = include_str!("live.lua");
+
+/// How often a replica shows itself to the others, and how old what it has shown may be.
+const SHOW: Duration = Duration::from_secs(1);
+const SHOWN_FOR: Duration = Duration::from_secs(5);
+/// Tenants of one replica that are shown.
+const TENANTS_SHOWN: usize = 2000;
 
 /// What the exchange works with.
 pub(crate) struct Parts {
@@ -51,6 +58,7 @@ pub(crate) struct Parts {
 /// The exchange that runs. Dropped it stops without a word, as if the process were killed.
 #[derive(Debug)]
 pub(crate) struct Exchange {
+    parts: Arc<Parts>,
     stop: watch::Sender<Option<()>>,
     done: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -62,8 +70,13 @@ impl Exchange {
         let (done, leave) = mpsc::channel(1);
         let parts = Arc::new(parts);
         let ring = parts.link.subscribe(format!("{}{}", channels(&parts.prefix), parts.name.simple()));
-        runtime.spawn(keep(parts, ring, leave, stopped));
-        Self { stop, done }
+        runtime.spawn(keep(Arc::clone(&parts), ring, leave, stopped));
+        Self { parts, stop, done }
+    }
+
+    /// What the other replicas show of themselves, at most some seconds old. Nothing while Redis is away.
+    pub(crate) async fn others(&self) -> Vec<Portion> {
+        self.parts.show(&Script::new(LIVE), None).await.unwrap_or_default()
     }
 
     /// Gives back everything. To be called when nothing runs any more.
@@ -79,6 +92,25 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.stop.send_replace(Some(()));
+    }
+}
+
+impl Parts {
+    /// Shows itself, or looks at the others.
+    async fn show(&self, script: &Script, portion: Option<&Portion>) -> Result<Vec<Portion>, Away> {
+        let view = portion.and_then(|portion| serde_json::to_vec(portion).ok()).unwrap_or_default();
+        let kept = SHOWN_FOR.as_millis().to_string().into_bytes();
+        let args = vec![self.name.simple().to_string().into_bytes(), view, kept];
+        let key = format!("{}:{{fleet}}:live", self.prefix);
+        let views = self.link.call(script, &[&key], args, CALL).await?;
+        let views = Vec::<Vec<u8>>::from_redis_value(views).map_err(|_| Away::Refused)?;
+        Ok(views.iter().filter_map(|view| serde_json::from_slice(view).ok()).collect())
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -114,6 +146,8 @@ struct Work {
     leave: mpsc::Receiver<oneshot::Sender<()>>,
     slots: Script,
     tags: Script,
+    live: Script,
+    shown: Option<Instant>,
     keys: [String; 3],
     channels: String,
     /// The generation of the tags' store, and the last number seen of it.
@@ -138,6 +172,8 @@ impl Work {
             leave,
             slots: Script::new(SLOTS),
             tags: Script::new(TAGS),
+            live: Script::new(LIVE),
+            shown: None,
             generation: String::new(),
             seen: "0".to_owned(),
             outage: false,
@@ -172,9 +208,24 @@ impl Work {
                 tick = Instant::now() + TICK + Duration::from_millis(jitter);
             }
             let answered = self.ask().await.is_ok() && (!due || self.exchange_tags().await.is_ok());
+            if due && answered && self.shown.is_none_or(|shown| shown.elapsed() >= SHOW) {
+                self.shown = Some(Instant::now());
+                self.show().await;
+            }
             if !answered {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
+        }
+    }
+
+    /// Shows the others what they add to their live view. Alone there is nobody to look.
+    async fn show(&self) {
+        let Parts { desk, .. } = &*self.parts;
+        if desk.fleet_state().is_some_and(|state| state.members > 1)
+            && let Some(picture) = desk.picture()
+        {
+            // The next one comes in a second.
+            _ = self.parts.show(&self.live, Some(&picture.portion(TENANTS_SHOWN))).await;
         }
     }
 

@@ -62,10 +62,14 @@ impl LiveQuery {
 
 /// `GET /fairshare/live`.
 pub async fn live(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    let view = LiveQuery::read(&request).and_then(|asked| {
-        let picture = gateway.handles.fairshare.picture().ok_or_else(restarting)?;
+    let asked = match LiveQuery::read(&request) {
+        Ok(asked) => asked,
+        Err(fault) => return refuse(&request, &fault),
+    };
+    let picture = gateway.handles.fairshare.fleet_picture().await;
+    let view = picture.ok_or_else(restarting).map(|picture| {
         let levels = gateway.handles.fairshare.brownout();
-        Ok(live::view(&picture, &levels, &gateway.registry.load(), asked))
+        live::view(&picture, &levels, &gateway.registry.load(), asked)
     });
     match view {
         Ok(view) => ok(&request, &view),

@@ -53,7 +53,7 @@ pub struct TenantRow {
     /// from running, at the same weight.
     pub contends_since: Option<Moment>,
     /// Its rows in `lanes`.
-    lanes: (usize, usize),
+    pub(super) lanes: (usize, usize),
 }
 
 /// A tenant on a model.
@@ -90,7 +90,40 @@ pub struct ModelRow {
     pub was_full: bool,
 }
 
+impl TenantRow {
+    /// One that only another replica knows: who, what runs and waits, what it was charged with tag and lag, and since
+    /// when it waits.
+    pub(super) fn of_another(
+        (id, group, weight): (TenantId, GroupId, Share),
+        (in_flight, queued): (u32, u32),
+        (served_cost, virtual_time, lag): (i128, i128, i128),
+        (blocked, waiting_since, contends_since): (bool, Option<Moment>, Option<Moment>),
+    ) -> Self {
+        Self {
+            id,
+            group,
+            weight,
+            in_flight,
+            queued,
+            served_cost,
+            virtual_time,
+            lag,
+            blocked,
+            waiting_since,
+            contends_since,
+            lanes: (0, 0),
+        }
+    }
+}
+
 impl Picture {
+    /// A row of this picture with other lanes.
+    pub(super) fn with_lanes(&mut self, row: TenantRow, lanes: Vec<LaneRow>) -> TenantRow {
+        let first = self.lanes.len();
+        self.lanes.extend(lanes);
+        TenantRow { lanes: (first, self.lanes.len()), ..row }
+    }
+
     /// The models of a tenant of this picture.
     pub fn lanes_of(&self, tenant: &TenantRow) -> &[LaneRow] {
         self.lanes.get(tenant.lanes.0..tenant.lanes.1).unwrap_or_default()
