@@ -19,5 +19,7 @@
     reason = "files of tests/api are shared, and a test uses its part of them"
 )]
 
+mod deployment;
+mod haproxy;
 mod harness;
 mod support;
