@@ -1,7 +1,8 @@
 //! Replicas behind HAProxy with the configuration that is shipped: its addresses and its certificate are the test's.
 
 use crate::support::{
-    Certificate, Cluster, Door, HaProxy, Load, Mock, Need, Plan, Tally, free_port, have, run, until,
+    Certificate, Cluster, Door, HaProxy, Load, Mock, Need, Plan, Tally, figure, free_port, have, rounds, run,
+    until,
 };
 use awc::Client;
 use bytes::Bytes;
@@ -60,8 +61,8 @@ impl Site {
         self.haproxy.door(&self.certificate)
     }
 
-    fn load(&self, clients: usize) -> Load {
-        Load::start(Plan::new("load", &self.key, &[self.door()], clients))
+    fn load(&self, round: usize, clients: usize) -> Load {
+        Load::start(Plan::new(&format!("load{round}"), &self.key, &[self.door()], clients))
     }
 
     /// Waits until HAProxy sends requests to a replica that was started a moment ago.
@@ -73,8 +74,18 @@ impl Site {
         .await;
     }
 
-    /// SIGTERM, its end in good order, and its start again.
+    /// Waits until a replica has several streams running.
+    async fn busy(&self, replica: usize) {
+        until("the replica is busy", async || {
+            (self.cluster.replicas[replica].metric("obleth_in_flight{model=\"m\"}").await >= 4.0)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// SIGTERM amid its streams, its end in good order, and its start again.
     async fn roll(&mut self, replica: usize) -> Duration {
+        self.busy(replica).await;
         let one = &mut self.cluster.replicas[replica];
         let asked = Instant::now();
         one.terminate();
@@ -92,11 +103,6 @@ impl Site {
         }
         self.mock.stop().await;
     }
-}
-
-/// How many times something is done again and again; more in `scripts/chaos.sh`.
-fn rounds() -> usize {
-    std::env::var("OBLETH_TEST_ROUNDS").map_or(1, |text| text.parse().unwrap())
 }
 
 fn assert_all_served(tally: &Tally) {
@@ -133,6 +139,7 @@ fn a_stream_passes_haproxy_and_tls_piece_by_piece() {
         let site = Site::start(pace, &[]).await;
         // The second request of a connection is the one that Nagle's algorithm would hold back.
         let (door, client) = (site.door(), site.door().client());
+        let mut longest = Duration::ZERO;
         for round in 0..2 {
             let pieces = pieces(&client, &door, &site.key).await;
             let tokens: Vec<_> = pieces.iter().filter(|(_, tokens)| *tokens > 0).collect();
@@ -144,7 +151,9 @@ fn a_stream_passes_haproxy_and_tls_piece_by_piece() {
             assert!(spread >= token * 19 * 8 / 10, "{spread:?} from the first to the last");
             let close = apart.iter().filter(|apart| **apart < token / 5).count();
             assert!(close <= 4, "{close} of {} came together with the one before", apart.len());
+            longest = longest.max(*apart.iter().max().unwrap());
         }
+        figure("longest pause in a stream of 50 ms a token, ms", longest.as_millis(), "-");
         site.end().await;
     });
 }
@@ -159,20 +168,26 @@ fn a_rolling_restart_under_load_loses_nothing() {
         let token = Duration::from_millis(20);
         let pace = MockOptions { ttft: token, token, tokens: 25, ..MockOptions::default() };
         let mut site = Site::start(pace, &[]).await;
+        let (mut streams, mut slowest) = (0, Duration::ZERO);
         for round in 0..rounds() {
-            let load = site.load(16);
-            until("both are in use", async || (load.served() > 32).then_some(())).await;
+            let load = site.load(round, 16);
             for replica in 0..2 {
                 let took = site.roll(replica).await;
                 println!("round {round}: replica {replica} ended after {took:?}, {} served", load.served());
                 assert!(took >= Duration::from_secs(5), "{took:?} are no time to be noticed in");
+                slowest = slowest.max(took);
             }
             let tally = load.stop().await;
             assert_all_served(&tally);
+            streams += tally.all.len();
             let books = site.cluster.books().await;
             books.agree_with(&tally).await;
             assert!(books.tokens(&site.tenant).await >= tally.tokens() as i64);
         }
+        figure("rolling restarts under load", 2 * rounds(), "-");
+        figure("streams during them", streams, "-");
+        figure("streams lost, refused or without their row", 0, "0");
+        figure("longest from SIGTERM to the end, ms", slowest.as_millis(), "-");
         site.end().await;
     });
 }
@@ -186,10 +201,11 @@ fn a_killed_replica_costs_the_streams_it_had_and_no_more() {
         let token = Duration::from_millis(20);
         let pace = MockOptions { ttft: token, token, tokens: 25, ..MockOptions::default() };
         let mut site = Site::start(pace, &[]).await;
+        let (clients, mut streams, mut most) = (16, 0, 0);
         for round in 0..rounds() {
-            let clients = 16;
-            let load = site.load(clients);
-            until("both are in use", async || (load.served() > 32).then_some(())).await;
+            let load = site.load(round, clients);
+            site.busy(0).await;
+            site.busy(1).await;
             site.cluster.replicas[1].kill();
             let before = load.served();
             until("the other serves all", async || (load.served() > before + 64).then_some(())).await;
@@ -199,8 +215,13 @@ fn a_killed_replica_costs_the_streams_it_had_and_no_more() {
             println!("round {round}: {:?}", tally.ends());
             let lost = tally.all.iter().filter(|told| !told.served()).count();
             assert!(lost <= clients, "{lost} of {clients} clients lost an answer");
+            (streams, most) = (streams + tally.all.len(), most.max(lost));
             site.cluster.books().await.agree_with(&tally).await;
         }
+        figure("replicas killed under load", rounds(), "-");
+        figure("streams during that", streams, "-");
+        figure("most streams lost by a kill", most, format!("{clients}, the clients"));
+        figure("delivered answers without their row, or with two", 0, "0");
         site.end().await;
     });
 }
