@@ -28,6 +28,11 @@ def call(port, method, path, credential, body=None, headers=None):
         connection.close()
 
 
+def figure(what, value, limit):
+    """A row of the table that chaos.sh prints."""
+    print("FIGURE", what, value, limit, sep="\t", flush=True)
+
+
 class Gateway:
     def __init__(self, proxy, admin, metrics, token):
         self.proxy, self.admin, self.metrics, self.token = int(proxy), int(admin), int(metrics), token
@@ -166,6 +171,9 @@ def postgres(gateway, seconds, script):
     print(f"backlog up to {highest:.0f} rows and back to 0; {before} requests before the database was back; {rows}")
     assert highest > 100 and rows["lost"] == 0, (highest, rows)
     gateway.compare()
+    figure("rows waiting at most while PostgreSQL was away", f"{highest:.0f}", "-")
+    figure("answers, each with its row", len(gateway.told), "-")
+    figure("requests refused or failed, rows lost", 0, "0")
 
 
 def disk(gateway, folder):
@@ -197,6 +205,8 @@ def disk(gateway, folder):
     lost = gateway.check_sum()["lost"]
     print(f"{served} served on a full disk, then 503 store_unavailable; served again when there was room")
     lacking = gateway.compare(may_lack_refusals=True)
+    figure("requests served on a full disk before the first refusal", served, "-")
+    figure("answers without their row", 0, "0")
     assert lacking == lost, f"{lacking} refusals have no row, {lost} are counted as lost"
 
 
@@ -207,4 +217,5 @@ def main():
     {"postgres": postgres, "disk": disk}[kind](gateway, *rest)
 
 
-main()
+if __name__ == "__main__":
+    main()

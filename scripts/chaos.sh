@@ -1,40 +1,69 @@
 #!/usr/bin/env bash
-# What the ledger survives: kill -9 at 20 random moments, PostgreSQL stopped for 30 s under load, a full disk.
+# What a gateway, and several of them, survive: long forms of tests, and faults that tests do not make. Prints a table.
 #
-#   ./scripts/chaos.sh [kill] [postgres] [disk]     default: all
-#   OBLETH_CHAOS_SECONDS=30                         how long PostgreSQL is away
-#   OBLETH_TEST_REQUIRE=all                         what cannot be had is a failure instead of SKIPPED
+#   ./scripts/chaos.sh [PART...]        default: all
 #
-# The full disk is a small tmpfs and needs root. About two minutes after the build.
+#   kill        kill -9 at 20 random moments; one of two replicas killed under load, ten times
+#   postgres    PostgreSQL stopped for OBLETH_CHAOS_SECONDS (30) under load
+#   disk        the journal's disk is full (a small tmpfs; needs root)
+#   registry    how long a change at one replica takes to reach the other
+#   haproxy     ten rolling restarts of two replicas under load behind HAProxy; streams through it
+#
+#   OBLETH_TEST_ROUNDS=10               how often what is done ten times is done
+#   OBLETH_BIN                          the binary of postgres, disk and registry; default: the newest build
+#   OBLETH_TEST_REQUIRE=all             what cannot be had is a failure instead of SKIPPED
+#
+# About eight minutes after the build.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+all_parts=(kill postgres disk registry haproxy)
 away=${OBLETH_CHAOS_SECONDS:-30}
+rounds=${OBLETH_TEST_ROUNDS:-10}
 token=chaos-admin-token
 mounted=
 services=
 
 main() {
   local part parts=("$@")
-  ((${#parts[@]})) || parts=(kill postgres disk)
+  ((${#parts[@]})) || parts=("${all_parts[@]}")
+  for part in "${parts[@]}"; do
+    if [[ " ${all_parts[*]} " != *" $part "* ]]; then
+      echo "usage: $0 [${all_parts[*]}]" >&2
+      exit 2
+    fi
+  done
   begin_work
   trap end_chaos EXIT
   cd "$repo_dir"
+  PATH=$PATH:/usr/sbin
   for part in "${parts[@]}"; do
-    case $part in
-      kill | postgres | disk) "chaos_$part" ;;
-      *)
-        echo "usage: $0 [kill] [postgres] [disk]" >&2
-        exit 2
-        ;;
-    esac
+    current=$part
+    "chaos_$part"
   done
+}
+
+# figures COMMAND...: runs it; its lines `FIGURE<tab>what<tab>value<tab>limit` become rows of the table.
+figures() {
+  local said=$work_dir/said
+  { "$@" && echo 0 >"$said.status" || echo "$?" >"$said.status"; } | tee "$said" | { grep -v $'FIGURE\t' || true; }
+  sed -n "s/^.*FIGURE\t/$current\t/p" "$said" >>"$work_dir/figures"
+  return "$(<"$said.status")"
+}
+
+print_table() {
+  [[ -s $work_dir/figures ]] || return 0
+  echo
+  awk -F '\t' '
+    BEGIN { printf "%-10s %-62s %14s   %s\n", "part", "figure", "value", "limit" }
+    { printf "%-10s %-62s %14s   %s\n", $1, $2, $3, $4 }' "$work_dir/figures"
 }
 
 # What is mounted and what services.sh started goes after what uses it.
 end_chaos() {
   local status=$? i
   trap - EXIT
+  print_table
   for ((i = ${#started_pids[@]} - 1; i >= 0; i--)); do stop_pid "${started_pids[i]}"; done
   if [[ $mounted ]]; then umount "$mounted" || status=1; fi
   if [[ $services ]]; then OBLETH_SERVICES_DIR=$services scripts/services.sh stop >/dev/null 2>&1 || status=1; fi
@@ -42,10 +71,54 @@ end_chaos() {
   exit "$status"
 }
 
+# need_postgres WHAT: starts PostgreSQL once, its variables in the environment; fails after SKIPPED when it cannot be had.
+need_postgres() {
+  local status=0 variables
+  if [[ -z $services ]]; then
+    services=$work_dir/services
+    OBLETH_SERVICES_DIR=$services scripts/services.sh start all || status=$?
+  fi
+  if ((status == 3)); then
+    services=
+    skip "$1" "PostgreSQL or Redis is not installed and could not be" || exit 1
+    return 1
+  fi
+  ((status == 0)) || exit "$status"
+  variables=$(OBLETH_SERVICES_DIR=$services scripts/services.sh env)
+  eval "$variables"
+  export OBLETH_TEST_POSTGRES_URL OBLETH_TEST_REDIS_URL
+}
+
+# replicas FILTER: tests of tests/replicas, one after the other, as often as $rounds says.
+replicas() {
+  OBLETH_TEST_ROUNDS=$rounds figures cargo test --locked --quiet -p obleth --test replicas -- "$1" --nocapture --test-threads=1
+}
+
 chaos_kill() {
   local seed=${OBLETH_TEST_SEED:-$RANDOM}
   echo "== kill -9 at 20 random moments, seed $seed"
   OBLETH_TEST_KILLS=20 OBLETH_TEST_SEED=$seed cargo test --locked --quiet -p obleth --test api -- process::kill --nocapture
+  echo "== one of two replicas killed under load, $rounds times"
+  need_postgres "a killed replica" || return 0
+  replicas haproxy::a_killed_replica
+}
+
+chaos_haproxy() {
+  echo "== $rounds rounds of rolling restarts behind HAProxy"
+  need_postgres "replicas behind HAProxy" || return 0
+  replicas haproxy::a_rolling_restart
+  replicas haproxy::a_stream
+}
+
+chaos_registry() {
+  local first
+  echo "== changes at one replica, seen at the other"
+  need_postgres "changes between replicas" || return 0
+  gateway "$OBLETH_TEST_POSTGRES_URL" "OBLETH_REDIS_URL=$OBLETH_TEST_REDIS_URL" "OBLETH_JOURNAL_DIR=$work_dir/journal.1"
+  first="$proxy $admin"
+  gateway "$OBLETH_TEST_POSTGRES_URL" "OBLETH_REDIS_URL=$OBLETH_TEST_REDIS_URL" "OBLETH_JOURNAL_DIR=$work_dir/journal.2"
+  # shellcheck disable=SC2086
+  figures python3 scripts/chaos_replicas.py registry "$token" $first "$proxy" "$admin"
 }
 
 # gateway DATABASE_URL VARIABLE=VALUE...: mock and gateway; their addresses in $proxy, $admin, $metrics.
@@ -55,7 +128,7 @@ gateway() {
   bin=$(obleth_bin)
   ports=$(free_ports 4)
   read -r proxy admin metrics upstream <<<"$ports"
-  start "$work_dir/mock" "$bin" mock --listen "127.0.0.1:$upstream" --ttft-ms 5 --token-ms 1 --slots 64 --tokens 8
+  start "$work_dir/mock.$upstream" "$bin" mock --listen "127.0.0.1:$upstream" --ttft-ms 5 --token-ms 1 --slots 64 --tokens 8
   log=$work_dir/gateway.$proxy
   start "$log" env "OBLETH_PROXY_LISTEN=127.0.0.1:$proxy" "OBLETH_ADMIN_LISTEN=127.0.0.1:$admin" \
     "OBLETH_METRICS_LISTEN=127.0.0.1:$metrics" "OBLETH_ADMIN_TOKEN=$token" "OBLETH_DATABASE_URL=$database" \
@@ -65,18 +138,9 @@ gateway() {
 }
 
 chaos_postgres() {
-  local status=0 variables data pid bin owner port
+  local data pid bin owner port
   echo "== PostgreSQL stopped for $away s under load"
-  services=$work_dir/services
-  OBLETH_SERVICES_DIR=$services scripts/services.sh start postgres || status=$?
-  if ((status == 3)); then
-    services=
-    skip "PostgreSQL away" "PostgreSQL is not installed and could not be"
-    return
-  fi
-  ((status == 0)) || return "$status"
-  variables=$(OBLETH_SERVICES_DIR=$services scripts/services.sh env)
-  eval "$variables"
+  need_postgres "PostgreSQL away" || return 0
   data=$(<"$services/postgres.data")
   port=$(<"$services/postgres.port")
   pid=$(head -n 1 "$data/postmaster.pid")
@@ -92,7 +156,7 @@ case \$1 in
     "-p $port -k '$data' -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300" ;;
 esac
 SH
-  python3 scripts/chaos.py postgres "$proxy" "$admin" "$metrics" "$token" "$away" "$work_dir/postgres.sh"
+  figures python3 scripts/chaos.py postgres "$proxy" "$admin" "$metrics" "$token" "$away" "$work_dir/postgres.sh"
 }
 
 chaos_disk() {
@@ -105,7 +169,7 @@ chaos_disk() {
   fi
   mounted=$disk
   gateway "sqlite://$work_dir/disk.db" "OBLETH_JOURNAL_DIR=$disk/journal" OBLETH_JOURNAL_MAX_BYTES=1048576
-  python3 scripts/chaos.py disk "$proxy" "$admin" "$metrics" "$token" "$disk"
+  figures python3 scripts/chaos.py disk "$proxy" "$admin" "$metrics" "$token" "$disk"
 }
 
 main "$@"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Everything the tests need, then the tests.
 #
-#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, planted faults, official SDKs, schemathesis, promtool
+#   ./scripts/test.sh            unit, property, storage (SQLite and PostgreSQL), black-box tests, several replicas, planted faults, official SDKs, schemathesis, promtool
 #   OBLETH_TEST_REQUIRE=all      a tool or service that cannot be had is a failure instead of SKIPPED
 #
-# PostgreSQL runs on a private port with its own data folder and is stopped at the end.
+# PostgreSQL and Redis run on private ports with their own data folders and are stopped at the end. HAProxy is installed
+# when it is missing and this runs as root; the tests of replicas start it themselves.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
@@ -13,7 +14,8 @@ main() {
   trap stop_services EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  start_postgres
+  start_services
+  find_haproxy
   run_rust_tests
   run_planted_faults
   run_real_clients
@@ -28,17 +30,26 @@ stop_services() {
   exit "$status"
 }
 
-start_postgres() {
+start_services() {
   local status=0 variables
-  scripts/services.sh start postgres || status=$?
-  if ((status == 0)); then
-    variables=$(scripts/services.sh env)
-    eval "$variables"
-  elif ((status == 3)); then
-    skip "postgres tests" "PostgreSQL is not installed and could not be"
-  else
+  scripts/services.sh start all || status=$?
+  if ((status == 3)); then
+    skip "tests of services" "PostgreSQL or Redis is not installed and could not be"
+  elif ((status != 0)); then
     return "$status"
   fi
+  variables=$(scripts/services.sh env)
+  eval "$variables"
+}
+
+# Debian keeps it where only root looks.
+find_haproxy() {
+  PATH=$PATH:/usr/sbin
+  command -v haproxy >/dev/null && return
+  if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    apt-get install -y --no-install-recommends haproxy >&2 && return
+  fi
+  skip "tests behind HAProxy" "it is not installed and could not be"
 }
 
 # Once on SQLite, with everything; then the black-box tests again on PostgreSQL, but for those that are about time and

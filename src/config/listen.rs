@@ -25,6 +25,9 @@ pub struct ListenConfig {
     pub max_body_bytes: usize,
     /// `OBLETH_MAX_BUFFERED_BYTES`: request bodies held at once, all requests together, in bytes.
     pub max_buffered_bytes: usize,
+    /// `OBLETH_SHUTDOWN_DELAY_SECS`: how long requests are still served after `/ready` says no, so that a load balancer
+    /// can notice.
+    pub shutdown_delay: Duration,
     /// `OBLETH_SHUTDOWN_GRACE_SECS`: how long running streams may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -38,6 +41,7 @@ impl ListenConfig {
             admin_token: env.secret("OBLETH_ADMIN_TOKEN").unwrap_or_default(),
             max_body_bytes: env.number("OBLETH_MAX_BODY_BYTES", 64 << 20, 1024..=1 << 30),
             max_buffered_bytes: 0,
+            shutdown_delay: Duration::from_secs(env.number("OBLETH_SHUTDOWN_DELAY_SECS", 5, 0..=300)),
             shutdown_grace: Duration::from_secs(env.number("OBLETH_SHUTDOWN_GRACE_SECS", 30, 0..=3600)),
         };
         let buffered = env.optional_number("OBLETH_MAX_BUFFERED_BYTES", 1024..=1 << 40);
@@ -68,6 +72,7 @@ impl ListenConfig {
             ("OBLETH_ADMIN_TOKEN", "(set)".to_owned()),
             ("OBLETH_MAX_BODY_BYTES", self.max_body_bytes.to_string()),
             ("OBLETH_MAX_BUFFERED_BYTES", self.max_buffered_bytes.to_string()),
+            ("OBLETH_SHUTDOWN_DELAY_SECS", self.shutdown_delay.as_secs().to_string()),
             ("OBLETH_SHUTDOWN_GRACE_SECS", self.shutdown_grace.as_secs().to_string()),
         ]
     }

@@ -35,6 +35,7 @@ fn the_defaults_are_those_of_the_contract() {
         ("OBLETH_BREAKER_PROBE_SECS", "5"),
         ("OBLETH_BLOCK_PRIVATE_NETWORKS", "false"),
         ("OBLETH_ALLOWED_NETWORKS", "(none)"),
+        ("OBLETH_SHUTDOWN_DELAY_SECS", "5"),
         ("OBLETH_SHUTDOWN_GRACE_SECS", "30"),
         ("OBLETH_MAX_BODY_BYTES", "67108864"),
         ("OBLETH_MAX_BUFFERED_BYTES", "536870912"),

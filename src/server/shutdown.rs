@@ -5,8 +5,6 @@ use crate::lifecycle::{Phase, TICK};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long requests are still served after `/ready` says no, so that a load balancer can notice.
-const LAME_DUCK: Duration = Duration::from_secs(5);
 /// How long the last ledger rows may take to reach the database.
 const FLUSH: Duration = Duration::from_secs(10);
 /// How long the last spans may take to reach their collector.
@@ -28,11 +26,11 @@ impl Running {
     /// ledger did not reach the database; they are in the journal, for the next start.
     pub async fn stop(self, patience: Patience, hurry: impl Future<Output = ()>) -> bool {
         let lifecycle = &self.gateway.lifecycle;
-        let grace = self.config.listen.shutdown_grace;
+        let (delay, grace) = (self.config.listen.shutdown_delay, self.config.listen.shutdown_grace);
         lifecycle.enter(Phase::Closing);
         tracing::info!(grace_secs = grace.as_secs(), "closing: not ready, still serving");
         let mut hurry = std::pin::pin!(hurry);
-        let lame = if patience == Patience::LoadBalancer { LAME_DUCK } else { Duration::ZERO };
+        let lame = if patience == Patience::LoadBalancer { delay } else { Duration::ZERO };
         let hurried = tokio::select! {
             () = sleep(lame) => false,
             () = &mut hurry => true,

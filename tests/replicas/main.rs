@@ -19,6 +19,8 @@
     reason = "files of tests/api are shared, and a test uses its part of them"
 )]
 
+mod deployment;
 mod fairshare;
+mod haproxy;
 mod harness;
 mod support;

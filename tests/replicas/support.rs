@@ -11,6 +11,7 @@ mod described;
 #[path = "../api/support/dice.rs"]
 mod dice;
 mod door;
+mod figures;
 mod haproxy;
 mod load;
 #[path = "../api/support/mock.rs"]
@@ -29,6 +30,7 @@ pub use client::{Answer, Caller};
 pub use cluster::Cluster;
 pub use dice::Dice;
 pub use door::Door;
+pub use figures::{figure, rounds};
 pub use haproxy::{Certificate, HaProxy};
 pub use load::{Load, Plan};
 pub use mock::Mock;

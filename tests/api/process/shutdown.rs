@@ -83,6 +83,30 @@ fn sigterm_lets_a_load_balancer_notice_then_drains_then_cuts() {
 }
 
 #[test]
+fn without_a_delay_sigterm_drains_at_once() {
+    run(async {
+        let upstream = silent_streams().await;
+        let variables = [("OBLETH_SHUTDOWN_DELAY_SECS", "0"), ("OBLETH_SHUTDOWN_GRACE_SECS", "1")];
+        let mut serving = Serving::start(&upstream, &variables).await;
+        let caller = serving.furnish().await;
+        let mut running = stream(&serving, caller.credential.as_ref().unwrap()).await;
+        let asked = Instant::now();
+        serving.process.signal("TERM");
+        let refused = until("new requests are refused", async || {
+            let answer = caller.chat("m").await;
+            (answer.status != 200).then_some(answer)
+        });
+        assert_eq!(refused.await.expect(503).error_code(), "draining");
+        println!("refused after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
+        assert_cut(&mut running).await;
+        assert_eq!(serving.process.exit().await, Some(0), "{}", serving.process.stderr());
+        println!("ended after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_millis(4900), "{:?}", asked.elapsed());
+    });
+}
+
+#[test]
 fn a_second_sigterm_hurries() {
     run(async {
         let upstream = silent_streams().await;
