@@ -265,6 +265,9 @@ impl Metrics {
         let state = &self.state;
         let fleet = gateway.handles.fairshare.fleet();
         state.ready.set((gateway.lifecycle.is_ready() && fleet.is_none_or(|fleet| fleet.ready)).into());
+        let followed = gateway.handles.admin.followed();
+        state.registry_version.set(followed.version);
+        raise(&state.follow_failures.with_label_values::<&str>(&[]), followed.failures);
         state.redis_up.set(fleet.is_some_and(|fleet| fleet.near).into());
         state.fleet_replicas.set(fleet.map_or(0, |fleet| fleet.members.into()));
         state.fleet_slots.set(fleet.map_or(0, |fleet| fleet.slots.into()));

@@ -180,6 +180,11 @@ impl Running {
         if url.is_shared() {
             let health = gateway.handles.accounting.health().clone();
             actix_rt::spawn(watch_store(Arc::downgrade(&gateway), health, store));
+            let followed = Arc::downgrade(&gateway);
+            let admin = gateway.handles.admin.clone();
+            let goes_on =
+                move || followed.upgrade().is_some_and(|gateway| gateway.lifecycle.phase() < Phase::Cut);
+            actix_rt::spawn(async move { admin.follow(goes_on).await });
         }
         warn_of_forwarded_keys(&gateway);
         Ok(Self {

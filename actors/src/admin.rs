@@ -32,6 +32,7 @@ mod commit;
 mod config;
 mod document;
 pub mod fields;
+mod follow;
 mod groups;
 mod keys;
 mod limits;
@@ -52,6 +53,8 @@ pub use actor::{Write, Written};
 pub use audit::AuditView;
 pub use capacity::{CapacitySpec, CapacityView};
 pub use config::{Export, Import, Plan, Sections, Trust, check as check_document};
+pub use follow::FollowCounts;
+use follow::Followed;
 pub use groups::{GroupSpec, GroupView};
 pub use keys::{KeySpec, KeyView, KeyWithSecret, Rotate};
 pub use mcp_servers::{McpServerSpec, McpServerView};
@@ -148,6 +151,8 @@ pub struct Context {
     health: StoreHealth,
     /// Where upstreams may be.
     outbound: Arc<Outbound>,
+    /// How far the changes of other replicas are known here.
+    followed: Followed,
 }
 
 /// What [`Admin::start`] needs.
@@ -208,6 +213,7 @@ impl Admin {
             pepper: setup.pepper,
             health: setup.health,
             outbound: setup.outbound,
+            followed: Followed::default(),
         });
         let actor = Arc::new(Supervised::new(NAME));
         let owned = Arc::clone(&context);

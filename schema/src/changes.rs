@@ -41,6 +41,11 @@ pub enum Change {
     Capacity(CapacityRow, i64),
     AddAdminToken(AdminTokenRow),
     DeleteAdminToken(String),
+    /// Kept answers of a tenant, of a model, or all: of no table, but replicas hear of it.
+    Purge {
+        tenant: Option<String>,
+        model: Option<String>,
+    },
     /// Of no table: only the audit row that goes with it.
     Told,
 }
@@ -146,7 +151,7 @@ macro_rules! one {
                 let gone = diesel::delete(tables::admin_tokens::table.find(id));
                 RunQueryDsl::execute(gone, $conn)$($wait)*?
             }
-            Change::Told => 1,
+            Change::Purge { .. } | Change::Told => 1,
         }
     };
 }
@@ -194,6 +199,7 @@ async fn on_postgres(
         RunQueryDsl::execute(diesel::insert_into(tables::audit::table).values(rows), conn).await?;
     }
     each!(conn, changes, at, [.await]);
+    crate::feed::note(conn, changes).await?;
     purpose.end()
 }
 

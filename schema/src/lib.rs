@@ -9,6 +9,7 @@ pub mod admin_tokens;
 pub mod audit;
 pub mod capacity;
 pub mod changes;
+pub mod feed;
 pub mod groups;
 pub mod key_uses;
 pub mod keys;

@@ -52,6 +52,15 @@ pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
     delete_one(store, Change::McpServer(Edit::Delete(id.to_owned()))).await
 }
 
+/// The server with this id.
+pub async fn by_id(store: &Store, id: &str) -> Result<Option<McpServerRow>, StoreError> {
+    let id = id.to_owned();
+    read!(store, PATIENCE, |conn| {
+        let query = mcp_servers::table.find(id).select(McpServerRow::as_select());
+        Ok(query.first(conn).await.optional()?)
+    })
+}
+
 /// The server of this name.
 pub async fn by_name(store: &Store, name: &str) -> Result<Option<McpServerRow>, StoreError> {
     let name = name.to_owned();

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 pub(crate) use lanes::{
     PATIENCE, REPORT_PATIENCE, begin_on_postgres, begin_on_sqlite, end, on_postgres, read, transaction,
 };
-pub(crate) use postgres::{Postgres, give_up};
+pub(crate) use postgres::{Pooled, Postgres, give_up};
 pub(crate) use sqlite::Sqlite;
 
 /// The database of obleth. Cheap to clone; every clone shares the pools.
@@ -86,6 +86,11 @@ impl Store {
             }
         })
         .await
+    }
+
+    /// Runs `work` where connections live.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
     }
 
     pub(crate) const fn pools(&self) -> &Pools {

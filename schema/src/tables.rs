@@ -250,6 +250,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    registry_log (version) {
+        version -> BigInt,
+        kind -> Text,
+        object_id -> Text,
+    }
+}
+
 diesel::joinable!(tenants -> tenant_groups (group_id));
 diesel::joinable!(keys -> tenants (tenant_id));
 diesel::joinable!(model_names -> models (model_id));

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) fleet_replicas: IntGauge,
     pub(super) fleet_slots: IntGauge,
     pub(super) redis_up: IntGauge,
+    pub(super) registry_version: IntGauge,
+    pub(super) follow_failures: IntCounterVec,
     pub(super) queue_max: IntGauge,
 }
 
@@ -138,6 +140,15 @@ impl State {
             fleet_slots: make.count(
                 "obleth_fleet_leased_slots",
                 "Slots of the fleet that are with this replica; 0 without Redis.",
+            )?,
+            registry_version: make.count(
+                "obleth_registry_version",
+                "The last change of the registry that is in force here; 0 on a database that is not shared.",
+            )?,
+            follow_failures: make.counters(
+                "obleth_registry_sync_errors_total",
+                "Times that changes of other replicas could not be read.",
+                &[],
             )?,
             redis_up: make.count(
                 "obleth_redis_up",

@@ -47,14 +47,12 @@ async fn slot_use(mock: &Mock, span: impl AsyncFnOnce()) -> f64 {
 
 async fn shares(replicas: usize) {
     let mock = Mock::start(pace());
-    let mut cluster = started(replicas, &mock).await;
+    let cluster = started(replicas, &mock).await;
     let a = cluster.tenant(json!({"name": "a", "weight": 300})).await;
     let a = cluster.key(&a, json!({"name": "k"})).await;
     let b = cluster.tenant(json!({"name": "b", "weight": 100})).await;
     let b = cluster.key(&b, json!({"name": "k"})).await;
-    for replica in &mut cluster.replicas[1..] {
-        replica.restart().await;
-    }
+    cluster.knows(&a).await;
     cluster.knows(&b).await;
     let doors = cluster.doors();
     let at_first = Load::start(Plan::new("a", &a, &doors[..1], 24));
@@ -97,10 +95,10 @@ fn one_of_four_replicas_may_use_all_slots() {
     }
     run(async {
         let mock = Mock::start(pace());
-        let mut cluster = started(4, &mock).await;
+        let cluster = started(4, &mock).await;
         let tenant = cluster.tenant(json!({"name": "a"})).await;
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
-        cluster.replicas[2].restart().await;
+        cluster.knows(&key).await;
         let load = Load::start(Plan::new("a", &key, &cluster.doors()[2..3], 16));
         until("it is served", async || (load.served() > 20).then_some(())).await;
         let used = slot_use(&mock, async || sleep(span() / 2).await).await;

@@ -23,4 +23,5 @@ mod deployment;
 mod fairshare;
 mod haproxy;
 mod harness;
+mod registry;
 mod support;

@@ -11,6 +11,7 @@ use super::{
 use crate::supervise::{Crash, Lifeline};
 use actix::{Actor, AsyncContext, AtomicResponse, Handler, Message, WrapFuture};
 use obleth_core::response_cache::Purge;
+use obleth_schema::feed::Writing;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +78,17 @@ pub enum Written {
 }
 
 impl Context {
+    /// One write among those of all replicas, on the registry as all of them have left it.
+    async fn write_alone(&self, order: Order) -> Result<Written, AdminError> {
+        let writing = Writing::begin(&self.store).await?;
+        let written = match self.follow().await {
+            Ok(()) => self.write(order).await,
+            Err(error) => Err(error),
+        };
+        writing.end().await;
+        written
+    }
+
     async fn write(&self, Order { origin, write }: Order) -> Result<Written, AdminError> {
         let by = &origin;
         Ok(match write {
@@ -162,7 +174,22 @@ impl Handler<Order> for AdminActor {
 
     fn handle(&mut self, order: Order, _: &mut Self::Context) -> Self::Result {
         let context = Arc::clone(&self.context);
-        AtomicResponse::new(Box::pin(async move { context.write(order).await }.into_actor(self)))
+        AtomicResponse::new(Box::pin(async move { context.write_alone(order).await }.into_actor(self)))
+    }
+}
+
+/// Take in what other replicas have changed.
+#[derive(Message)]
+#[rtype(result = "Result<(), AdminError>")]
+pub(super) struct Follow;
+
+impl Handler<Follow> for AdminActor {
+    // Between two writes.
+    type Result = AtomicResponse<Self, Result<(), AdminError>>;
+
+    fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
+        let context = Arc::clone(&self.context);
+        AtomicResponse::new(Box::pin(async move { context.follow().await }.into_actor(self)))
     }
 }
 

@@ -27,7 +27,10 @@ pub(super) async fn purge(context: &Context, origin: &Origin, purge: Purge) -> R
         name: "cache".to_owned(),
         before: Some(to_json(&forgotten)?),
         after: None,
-        change: Change::Told,
+        change: Change::Purge {
+            tenant: purge.tenant.map(|id| id.to_string()),
+            model: purge.model.map(|id| id.to_string()),
+        },
     };
     context.commit(origin, step).await?;
     let entries = context.cache.purge(purge).await.map_err(|_| AdminError::Restarting)?;

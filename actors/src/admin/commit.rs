@@ -62,7 +62,7 @@ pub(super) type Misstep = (Option<usize>, AdminError);
 
 /// What a change does to the snapshots of this process.
 #[derive(Debug)]
-enum Effect {
+pub(super) enum Effect {
     Model(Box<Model>),
     NoModel(ModelId),
     Group(Group),
@@ -116,7 +116,7 @@ fn id<T>(text: &str, make: impl FnOnce(Uuid) -> T) -> Result<T, AdminError> {
     text.parse().map(make).map_err(|_| AdminError::Internal)
 }
 
-fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
+pub(super) fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
     use Edit::{Delete, Insert, Update};
     Ok(match change {
         Change::Model(Insert(row) | Update(row, _)) => {
@@ -141,7 +141,7 @@ fn effect(context: &Context, change: &Change) -> Result<Effect, AdminError> {
             Effect::Token(digest, token)
         }
         Change::DeleteAdminToken(gone) => Effect::NoToken(gone.clone()),
-        Change::Told => Effect::Nothing,
+        Change::Purge { .. } | Change::Told => Effect::Nothing,
     })
 }
 
@@ -174,7 +174,7 @@ impl Context {
         steps.iter().enumerate().map(prepare).collect()
     }
 
-    async fn put_in_force(&self, effects: Vec<Effect>) -> Result<(), AdminError> {
+    pub(super) async fn put_in_force(&self, effects: Vec<Effect>) -> Result<(), AdminError> {
         let mut told = Vec::new();
         let mut forgotten = Vec::new();
         self.publish(|registry| {

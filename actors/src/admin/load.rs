@@ -10,6 +10,8 @@ const PAGE: u32 = 1000;
 impl Context {
     /// Reads all records, publishes them and tells the scheduler the capacity and the models' caps.
     pub(super) async fn load(&self) -> Result<(), AdminError> {
+        // Before the records: what changes meanwhile is followed afterwards.
+        let version = obleth_schema::feed::latest(&self.store).await?;
         let mut registry = Registry::default();
         for row in obleth_schema::groups::all(&self.store).await? {
             registry.put_group(groups::snapshot(&row)?);
@@ -34,7 +36,9 @@ impl Context {
             registry.put_mcp_server(mcp_servers::snapshot(&self.sealer, &row)?);
         }
         self.put(registry);
-        self.reconfigure(changes).await
+        self.reconfigure(changes).await?;
+        self.followed.reach(version);
+        Ok(())
     }
 
     /// Page by page: rows take several times what is kept of them, and what once was taken stays with the process.
