@@ -6,6 +6,7 @@
 mod listing;
 mod plan;
 mod record;
+mod replicas;
 mod report;
 pub mod retention;
 mod rollup;
@@ -14,6 +15,7 @@ mod spent;
 pub use listing::{LedgerFilter, by_request_id, page};
 pub use plan::{Offset, Span, Steps};
 pub use record::LedgerRecord;
+pub use replicas::{Written, written, written_by};
 pub use report::{Ask, Dimension, Line, Report, Totals, recorded, report};
 pub use spent::{Payer, Spent, spent};
 
@@ -31,18 +33,21 @@ const CHUNK: usize = 1000;
 /// Writes the rows that are not there yet, all or none; says how many were new.
 pub async fn insert_batch(store: &Store, rows: &[LedgerRecord]) -> Result<usize, StoreError> {
     let rows = rows.to_vec();
+    let author = store.author();
     match store.pools() {
         Pools::Sqlite(sqlite) => {
             let sqlite = sqlite.clone();
             let work = async move {
                 let mut writer = sqlite.writer().await?;
-                Ok(writer.spawn_blocking(move |conn| insert_on_sqlite(conn, &rows)).await?)
+                Ok(writer
+                    .spawn_blocking(move |conn| insert_on_sqlite(conn, author.as_deref(), &rows))
+                    .await?)
             };
             store.detached(work).await
         }
         Pools::Postgres(postgres) => on_postgres!(store, postgres, PATIENCE, |conn| {
             begin_on_postgres(conn).await?;
-            let outcome = insert_on_postgres(conn, &rows).await;
+            let outcome = insert_on_postgres(conn, author.as_deref(), &rows).await;
             end(conn, outcome).await
         }),
     }
@@ -51,6 +56,7 @@ pub async fn insert_batch(store: &Store, rows: &[LedgerRecord]) -> Result<usize,
 /// One statement for many rows: each costs a round trip.
 async fn insert_on_postgres(
     conn: &mut AsyncPgConnection,
+    author: Option<&str>,
     rows: &[LedgerRecord],
 ) -> Result<usize, StoreError> {
     let mut new = Vec::new();
@@ -62,12 +68,19 @@ async fn insert_on_postgres(
         new.extend(chunk.iter().filter(|row| written.remove(&row.row_id)));
     }
     rollup::add_on_postgres(conn, &new).await?;
+    if let Some(author) = author {
+        replicas::add_on_postgres(conn, author, &new).await?;
+    }
     Ok(new.len())
 }
 
 /// One statement a row: SQLite has no round trips to save, but a hop between threads costs, so the whole
 /// batch is one hop.
-fn insert_on_sqlite(conn: &mut SqliteConnection, rows: &[LedgerRecord]) -> QueryResult<usize> {
+fn insert_on_sqlite(
+    conn: &mut SqliteConnection,
+    author: Option<&str>,
+    rows: &[LedgerRecord],
+) -> QueryResult<usize> {
     conn.immediate_transaction(|conn| {
         let mut new = Vec::new();
         for row in rows {
@@ -76,6 +89,9 @@ fn insert_on_sqlite(conn: &mut SqliteConnection, rows: &[LedgerRecord]) -> Query
             }
         }
         rollup::add_on_sqlite(conn, &new)?;
+        if let Some(author) = author {
+            replicas::add_on_sqlite(conn, author, &new)?;
+        }
         Ok(new.len())
     })
 }

@@ -12,6 +12,7 @@ mod sqlite;
 use crate::error::StoreError;
 use crate::url::{DatabaseUrl, Target};
 use std::fmt;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 pub(crate) use lanes::{
@@ -26,6 +27,8 @@ pub struct Store {
     pools: Pools,
     /// Where connections live: their background tasks die with the runtime that opened them.
     runtime: Handle,
+    /// Whose rows are written, where replicas tell theirs apart.
+    author: Option<Arc<str>>,
 }
 
 /// One kind of pool per backend.
@@ -53,7 +56,17 @@ impl Store {
             Target::Sqlite(path) => Pools::Sqlite(Sqlite::open(path)),
             Target::Postgres(url) => Pools::Postgres(Postgres::open(url)),
         };
-        Ok(Self { pools, runtime })
+        Ok(Self { pools, runtime, author: None })
+    }
+
+    /// The same store: what it writes to the ledger is counted for this replica too.
+    #[must_use]
+    pub fn signed(self, author: &str) -> Self {
+        Self { author: Some(author.into()), ..self }
+    }
+
+    pub(crate) fn author(&self) -> Option<Arc<str>> {
+        self.author.clone()
     }
 
     /// Whether the database answers.

@@ -228,6 +228,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_by_replica (tenant_id, key_id, replica, bucket) {
+        tenant_id -> Text,
+        key_id -> Text,
+        replica -> Text,
+        bucket -> BigInt,
+        tokens -> BigInt,
+        cost_high -> BigInt,
+        cost_low -> BigInt,
+    }
+}
+
+diesel::table! {
     usage_retention (id) {
         id -> Text,
         raw_since -> BigInt,

@@ -5,7 +5,7 @@ use super::rows;
 use obleth_schema::{StoreError, groups};
 
 /// Migrations there are.
-const COUNT: usize = 5;
+const COUNT: usize = 7;
 
 async fn up_down_up(database: &Database) {
     let store = database.store();
