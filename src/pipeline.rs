@@ -117,7 +117,7 @@ async fn attempt(worker: &Worker, record: &mut Record, request: &HttpRequest, ta
 /// The right to go upstream.
 async fn permit(worker: &Worker, record: &mut Record, target: &Target) -> Result<Pass, Fault> {
     fallback::look(worker, target)?;
-    let reserved = reserve::reserve(worker, record, target)?;
+    let reserved = reserve::reserve(worker, record, target).await?;
     let pass = admit::admit(worker, record, target, reserved).await?;
     // Asked again: it may have opened while the request waited. The seat then goes back untouched.
     fallback::begin(worker, record, target)?;

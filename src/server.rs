@@ -15,11 +15,11 @@ use actix::Arbiter;
 use actix_web::dev::{Server, ServerHandle};
 use obleth_actors::accounting::{Accounting, JournalError, OpenJournal, StoreHealth};
 use obleth_actors::admin::{Admin, AdminError, Setup};
-use obleth_actors::budget::Budget;
+use obleth_actors::budget::{self, Budget};
 use obleth_actors::cache::{Cache, CacheSettings};
 use obleth_actors::clock::Clock;
 use obleth_actors::fairshare::{Fairshare, Joining};
-use obleth_actors::fleet::Link;
+use obleth_actors::fleet::{Link, replica_of};
 use obleth_actors::health::Health;
 use obleth_actors::mcp::Mcp;
 use obleth_core::fair_queue;
@@ -151,13 +151,19 @@ impl Running {
         let runtime = StoreRuntime::start()?;
         let url = config.data.database.clone().ok_or(StartError::NoDatabase)?;
         let lock = lock_of(&url)?;
-        let store = runtime.open(&url)?;
+        let mut store = runtime.open(&url)?;
         let journal = OpenJournal::open(&config.ledger.journal)?;
+        let mut replica = None;
+        if config.fleet.redis.is_some() {
+            let name = replica_of(&config.ledger.journal.folder)?;
+            store = store.signed(&name);
+            replica = Some(name);
+        }
         let (proxy_listener, proxy) = bind("OBLETH_PROXY_LISTEN", config.listen.proxy)?;
         let (admin_listener, admin) = bind("OBLETH_ADMIN_LISTEN", config.listen.admin)?;
         let (metrics_listener, metrics) = bind("OBLETH_METRICS_LISTEN", config.listen.metrics)?;
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
-        let gateway = Arc::new(gateway(&config, &store, &arbiters, journal, runtime.handle()?)?);
+        let gateway = Arc::new(gateway(&config, &store, &arbiters, journal, (runtime.handle()?, replica))?);
         let prepared = prepare(&gateway, &store).await?;
         if let Prepared::Away(reason) = &prepared
             && !url.is_shared()
@@ -206,7 +212,7 @@ fn gateway(
     store: &Store,
     arbiters: &[Arbiter],
     journal: OpenJournal,
-    runtime: &Handle,
+    (runtime, replica): (&Handle, Option<String>),
 ) -> Result<Gateway, StartError> {
     let clock = Clock::start();
     let settings = Settings::of(config);
@@ -245,12 +251,22 @@ fn gateway(
             outbound: Arc::clone(&config.upstream.outbound),
         },
     );
+    let mut sharing = None;
     if let Some(link) = link {
+        sharing = replica.map(|replica| budget::Joining {
+            link: link.clone(),
+            runtime: runtime.clone(),
+            store: store.clone(),
+            replica,
+            folder: config.ledger.journal.folder.clone(),
+            prefix: FLEET.to_owned(),
+            fail_open: config.fleet.fail_open,
+        });
         let terms = Terms { fail_open: config.fleet.fail_open, ..Terms::default() };
         let (registry, plans, prefix) = (admin.registry(), settings.plans, FLEET.to_owned());
         fairshare.join(Joining { link, prefix, terms, registry, plans }, runtime);
     }
-    let budget = Budget::start(others, clock, admin.registry());
+    let budget = Budget::start(others, clock, admin.registry(), sharing);
     let sessions = config.data.sessions.clone();
     let mcp = Mcp::start(others, clock, config.upstream.breaker, admin.registry(), sessions);
     Ok(Gateway {

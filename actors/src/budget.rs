@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use obleth_core::ids::{KeyId, ModelId, TenantId};
 use obleth_core::registry::Registry;
 use obleth_core::token_budget::{
-    BytesPerToken, Demand, KEPT_MICROS, Limits, Owner, Period, Rates, Refusal, Scope, Standing,
+    Ask, BytesPerToken, Demand, KEPT_MICROS, Limits, Owner, Period, Rates, Refusal, Scope, Standing,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +21,14 @@ use std::time::Duration;
 
 mod actor;
 mod desk;
+mod fleet;
 mod ratios;
 mod rebuild;
 
 use actor::BudgetActor;
 pub(crate) use desk::Desk;
+use fleet::Fleet;
+pub use fleet::Joining;
 use ratios::Ratios;
 
 /// The actor's name in logs and metrics.
@@ -37,10 +40,14 @@ const MAILBOX: usize = 16;
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Why nothing was reserved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoHold {
     /// A limit is in the way.
     Refused(Refusal),
+    /// This replica's part is spent: go on with [`Budget::obtain`].
+    Short(Vec<Ask>),
+    /// This replica's part is spent, and there is no more to be had at the moment.
+    Away,
     /// A contained fault; the same request would pass now.
     Restarting,
 }
@@ -54,6 +61,8 @@ pub struct Budget {
     /// Warnings given, by scope and period.
     warnings: Arc<[AtomicU64; 6]>,
     actor: Arc<Supervised<BudgetActor>>,
+    /// The other replicas; `None`: there are none.
+    fleet: Option<Arc<Fleet>>,
 }
 
 /// Scopes and periods, as warnings are counted.
@@ -63,7 +72,12 @@ fn kinds() -> impl Iterator<Item = (Scope, Period)> {
 
 impl Budget {
     /// Starts the actor on `arbiter`. Who is in `registry` no more is forgotten.
-    pub fn start(arbiter: &Arbiter, clock: Clock, registry: Arc<ArcSwap<Registry>>) -> Self {
+    pub fn start(
+        arbiter: &Arbiter,
+        clock: Clock,
+        registry: Arc<ArcSwap<Registry>>,
+        joining: Option<Joining>,
+    ) -> Self {
         let desk = Arc::new(Desk::new(clock));
         let ratios = Arc::new(Ratios::default());
         let actor = Arc::new(Supervised::new(NAME));
@@ -71,7 +85,9 @@ impl Budget {
         actor.run(arbiter, MAILBOX, move |line| {
             BudgetActor::new(Arc::clone(&owned), Arc::clone(&learned), Arc::clone(&known), line)
         });
-        Self { desk, ratios, registry, warnings: Arc::default(), actor }
+        let fleet =
+            joining.map(|joining| Arc::new(Fleet::new(joining, Arc::clone(&desk), Arc::clone(&registry))));
+        Self { desk, ratios, registry, warnings: Arc::default(), actor, fleet }
     }
 
     /// Reserves in every budget that applies, or in none. The periods are those of the arrival, but for a request that
@@ -87,7 +103,46 @@ impl Budget {
         tenant: (TenantId, &Limits),
         key: (KeyId, &Limits),
     ) -> Result<Hold, NoHold> {
-        self.desk.reserve_request(tenant, key)
+        self.desk.reserve_request(tenant, key, false)
+    }
+
+    /// Reserves, with what the other replicas have left: where [`Self::reserve`] said that this one's part is spent.
+    pub async fn obtain(&self, demand: &Demand<'_>, lacking: Vec<Ask>) -> Result<Hold, NoHold> {
+        let Some(fleet) = &self.fleet else { return Err(NoHold::Away) };
+        fleet.obtain(lacking, |asked| self.reserve(&Demand { asked, ..*demand })).await
+    }
+
+    /// Counts one request that uses no tokens, with what the other replicas have left.
+    pub async fn obtain_request(
+        &self,
+        tenant: (TenantId, &Limits),
+        key: (KeyId, &Limits),
+        lacking: Vec<Ask>,
+    ) -> Result<Hold, NoHold> {
+        let Some(fleet) = &self.fleet else { return Err(NoHold::Away) };
+        fleet.obtain(lacking, |asked| self.desk.reserve_request(tenant, key, asked)).await
+    }
+
+    /// Begins to share with the other replicas, once it is known what was used, and waits a while until they may give
+    /// something.
+    pub async fn join(&self) {
+        if let Some(fleet) = &self.fleet {
+            fleet.join().await;
+        }
+    }
+
+    /// Gives back what is not in use, for the end of the process, when the ledger has everything.
+    pub async fn leave(&self) {
+        if let Some(fleet) = &self.fleet {
+            fleet.leave().await;
+        }
+    }
+
+    /// Asks what the others have used of an owner, so that [`Self::standing`] shows it.
+    pub async fn refresh(&self, owner: Owner, limits: &Limits) {
+        if let Some(fleet) = &self.fleet {
+            fleet.refresh(owner, limits).await;
+        }
     }
 
     /// The tighter of the minute buckets of a tenant and of its key.

@@ -27,9 +27,11 @@ pub struct BudgetsView {
 }
 
 impl BudgetsView {
-    /// Those of a caller. `None` after a contained fault.
-    pub fn of(gateway: &Gateway, Caller { tenant, key }: &Caller) -> Option<Self> {
+    /// Those of a caller, with what other replicas know. `None` after a contained fault.
+    pub async fn of(gateway: &Gateway, Caller { tenant, key }: &Caller) -> Option<Self> {
         let budget = &gateway.handles.budget;
+        budget.refresh(Owner::Tenant(tenant.id), &tenant.limits).await;
+        budget.refresh(Owner::Key(tenant.id, key.id), &key.limits).await;
         let of = |owner, limits| budget.standing(owner, limits).map(|standing| AccountView::of(&standing));
         Some(Self {
             tenant: of(Owner::Tenant(tenant.id), &tenant.limits)?,

@@ -38,7 +38,7 @@ pub async fn data(worker: Data<Worker>, request: HttpRequest, payload: Payload) 
         }
         DataRoute::Models => models::list(&worker, &request),
         DataRoute::OneModel(name) => models::one(&worker, &request, name),
-        DataRoute::Limits => limits::limits(&worker, &request),
+        DataRoute::Limits => limits::limits(&worker, &request).await,
         DataRoute::Usage => usage::usage(&worker, &request).await,
     };
     if worker.gateway.lifecycle.phase() >= Phase::Closing {

@@ -77,15 +77,15 @@ struct InForceView<'a> {
 }
 
 /// Limits and standing of the caller.
-pub fn limits(worker: &Worker, request: &HttpRequest) -> HttpResponse {
+pub async fn limits(worker: &Worker, request: &HttpRequest) -> HttpResponse {
     let request_id = request_id_of(request.headers());
-    match read(worker, request, &request_id) {
+    match read(worker, request, &request_id).await {
         Ok(answer) => answer,
         Err(fault) => fault.respond(&request_id),
     }
 }
 
-fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<HttpResponse, Fault> {
+async fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<HttpResponse, Fault> {
     let gateway = &worker.gateway;
     let caller = authenticate(gateway, request.headers(), unix_micros())?;
     let registry = gateway.registry.load();
@@ -93,7 +93,7 @@ fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Result<Http
     let plan = gateway.settings.plans.tenant(&registry, &caller.tenant).ok_or_else(restarted)?;
     let standing = gateway.handles.fairshare.standing(&plan, Some(caller.key.id)).ok_or_else(restarted)?;
     let brownout = BrownoutView::of(&registry, &caller, &gateway.handles.fairshare.brownout());
-    let budget = BudgetsView::of(gateway, &caller).ok_or_else(restarted)?;
+    let budget = BudgetsView::of(gateway, &caller).await.ok_or_else(restarted)?;
     let view = View { brownout, ..View::of(&registry, &caller, &standing, budget) };
     Ok(HttpResponse::Ok().insert_header((X_REQUEST_ID, request_id)).json(view))
 }

@@ -51,7 +51,7 @@ async fn read(worker: &Worker, request: &HttpRequest, request_id: &str) -> Resul
             Unread::Busy => Fault::new(Code::Overloaded, "too many ask for their usage at once"),
         })?;
     let restarted = || Fault::new(Code::Restarting, "the budgets were restarted after a fault");
-    let budget = BudgetsView::of(gateway, &caller).ok_or_else(restarted)?;
+    let budget = BudgetsView::of(gateway, &caller).await.ok_or_else(restarted)?;
     let view = View {
         tenant: TenantView { id: tenant.id.0, name: &tenant.name },
         key: KeyView { id: key.id.0 },

@@ -26,14 +26,28 @@ const USUAL_OUTPUT: u64 = 4096;
 pub(super) struct Reserved(());
 
 /// Reserves for a request.
-pub(super) fn reserve(worker: &Worker, record: &mut Record, target: &Target) -> Result<Reserved, Fault> {
+pub(super) async fn reserve(
+    worker: &Worker,
+    record: &mut Record,
+    target: &Target,
+) -> Result<Reserved, Fault> {
     record.enter(Stage::Reserve);
     if record.arrival.route == Route::CountTokens {
         return Ok(Reserved(()));
     }
+    let budget = &worker.gateway.handles.budget;
     let registry = worker.gateway.registry.load();
-    let demand = demand(worker, &registry, record, target);
-    match worker.gateway.handles.budget.reserve(&demand) {
+    let asking = demand(worker, &registry, record, target);
+    let reserved = match budget.reserve(&asking) {
+        Err(NoHold::Short(lacking)) => {
+            // Other replicas have a part in it, and may have to give some back.
+            let registry = arc_swap::Guard::into_inner(registry);
+            let asking = demand(worker, &registry, record, target);
+            Box::pin(budget.obtain(&asking, lacking)).await
+        }
+        other => other,
+    };
+    match reserved {
         Ok(hold) => {
             if let Some(bound) = hold.granted().set_output {
                 record.bound_output(bound);
@@ -48,8 +62,17 @@ pub(super) fn reserve(worker: &Worker, record: &mut Record, target: &Target) -> 
             worker.metrics.budget_rejection(fault.code.name());
             Err(fault)
         }
-        Err(NoHold::Restarting) => {
-            Err(Fault::new(Code::Restarting, "the budgets were restarted after a fault"))
+        Err(other) => Err(unreserved(&other)),
+    }
+}
+
+/// Nothing was reserved, through no fault of the tenant's.
+pub(super) fn unreserved(why: &NoHold) -> Fault {
+    match why {
+        NoHold::Refused(refusal) => fault_of(*refusal),
+        NoHold::Restarting => Fault::new(Code::Restarting, "the budgets were restarted after a fault"),
+        NoHold::Away | NoHold::Short(_) => {
+            Fault::new(Code::StoreUnavailable, "the budgets that replicas share cannot be reached")
         }
     }
 }
@@ -73,6 +96,7 @@ fn demand<'a>(worker: &Worker, registry: &'a Registry, record: &'a Record, targe
         forecast,
         most: most(record, target, [tenant_limits, key_limits]),
         prices: prices(&target.model.price),
+        asked: false,
     }
 }
 
@@ -152,6 +176,7 @@ fn warn(worker: &Worker, record: &Record) {
 
 pub(super) fn fault_of(refusal: Refusal) -> Fault {
     match refusal {
+        Refusal::Short => unreserved(&NoHold::Away),
         Refusal::TooLarge { scope, limit } => Fault::new(
             Code::RequestExceedsLimit,
             format!("the prompt is larger than the {limit} tokens that this {} has a minute", scope.as_str()),

@@ -44,6 +44,8 @@ pub(super) async fn prepare(gateway: &Gateway, store: &Store) -> Result<Prepared
         other => _ = other?,
     }
     handles.accounting.health().note(true);
+    // Before, hard budgets that are shared would refuse.
+    handles.budget.join().await;
     gateway.lifecycle.enter(Phase::Serving);
     Ok(Prepared::Ready)
 }

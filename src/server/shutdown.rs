@@ -54,6 +54,8 @@ impl Running {
         let accounting = &self.gateway.handles.accounting;
         let (written, ()) = tokio::join!(accounting.flush(FLUSH), self.gateway.traces.flush(LAST_SPANS));
         if written {
+            // What is still claimed is then what was used; else it is, until the journal is replayed.
+            self.gateway.handles.budget.leave().await;
             // Worth no more than a moment.
             let uses = self.gateway.handles.admin.write_uses();
             _ = actix_rt::time::timeout(FLUSH, uses).await;

@@ -40,6 +40,7 @@ fn cycle(core: &mut TokenBudget, now: u64, tenant: u128, [tenant_limits, key_lim
         forecast: 500,
         most: Most { prompt: 1_200, output: Output::Given(200), answers: 1 },
         prices: UnitPrices { prompt: 500_000, output: 1_500_000 },
+        asked: false,
     };
     let now = Moment::from_micros(now);
     if let Ok(granted) = core.reserve(now, &demand) {

@@ -22,6 +22,8 @@
 //! **Which refusal** when several hold: a prompt larger than a whole bucket, then an exhausted budget (the one that
 //! begins anew last), then running holds, then the minute bucket that takes longest.
 //!
+//! **Replicas** share budgets through a common store: see [`slices`]. Alone, nothing of it is used.
+//!
 //! Invariants: after every call the held sums are those of the holds that are out; a refused call changes nothing
 //! that can be seen; arithmetic saturates and never wraps.
 
@@ -29,6 +31,7 @@ use crate::ids::{KeyId, TenantId};
 use accounts::Accounts;
 use foldhash::fast::FixedState;
 use hold::Held;
+use slices::Slices;
 use std::collections::HashMap;
 
 mod account;
@@ -40,6 +43,7 @@ mod period;
 mod plan;
 mod request;
 mod reserve;
+pub mod slices;
 mod view;
 
 pub use bytes_per_token::BytesPerToken;
@@ -48,6 +52,7 @@ pub use plan::{
     Amount, Demand, Exhausted, Granted, HoldId, LEAST_OUTPUT, Limits, Minute, Most, Output, PeriodBudget,
     Refusal, Scope, Settlement, UnitPrices, Warning, What,
 };
+pub use slices::{Answer, Ask, Counter, Dip, Dipped, Others, Report};
 pub use view::{Left, Rate, Rates, Standing};
 
 /// Windows of periods that have ended are kept this long, in microseconds: requests that arrived before the end may
@@ -68,6 +73,8 @@ pub struct TokenBudget {
     accounts: Accounts,
     holds: HashMap<HoldId, Held, FixedState>,
     next: u64,
+    /// What is shared with other replicas; `None`: nothing.
+    slices: Option<Box<Slices>>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::cell::{Cell, Heal};
 use crate::clock::{Clock, unix_micros};
 use crate::guards::Hold;
 use obleth_core::ids::{KeyId, TenantId};
+use obleth_core::moment::Moment;
 use obleth_core::token_budget::{
     Amount, Demand, Granted, HoldId, Limits, Owner, Rates, Refusal, Settlement, Standing, TokenBudget,
 };
@@ -80,9 +81,10 @@ impl Desk {
         self: &Arc<Self>,
         tenant: (TenantId, &Limits),
         key: (KeyId, &Limits),
+        asked: bool,
     ) -> Result<Hold, NoHold> {
         let (now, unix) = (self.clock.now(), unix_micros());
-        self.hold(tenant.0, |core| core.reserve_request(now, unix, tenant, key))
+        self.hold(tenant.0, |core| core.reserve_request(now, unix, tenant, key, asked))
     }
 
     /// What the core of a tenant's shard gives, as a guard.
@@ -95,11 +97,14 @@ impl Desk {
         let reserved = self.with(shard, |shard| {
             let reserved = reserve(&mut shard.core);
             shard.given = reserved.as_ref().ok().map(|granted| granted.id);
-            reserved
+            match reserved {
+                Err(Refusal::Short) => Err(NoHold::Short(shard.core.lacks())),
+                other => other.map_err(NoHold::Refused),
+            }
         });
         match reserved {
             Some(Ok(granted)) => Ok(Hold::new(Arc::clone(self), shard, granted)),
-            Some(Err(refusal)) => Err(NoHold::Refused(refusal)),
+            Some(Err(why)) => Err(why),
             None => Err(NoHold::Restarting),
         }
     }
@@ -142,6 +147,20 @@ impl Desk {
         for shard in 0..self.shards.len() {
             self.with(shard, |shard| shard.core.expire(now, unix, &gone));
         }
+    }
+
+    /// Calls the core of a tenant, for the exchange with other replicas. `None` after a contained fault.
+    pub(super) fn of<R>(&self, owner: Owner, call: impl FnOnce(Moment, &mut TokenBudget) -> R) -> Option<R> {
+        let now = self.clock.now();
+        self.with(self.place(tenant_of(owner)), |shard| call(now, &mut shard.core))
+    }
+
+    /// Calls every core in turn.
+    pub(super) fn each<R>(&self, mut call: impl FnMut(Moment, &mut TokenBudget) -> R) -> Vec<R> {
+        let now = self.clock.now();
+        (0..self.shards.len())
+            .filter_map(|shard| self.with(shard, |shard| call(now, &mut shard.core)))
+            .collect()
     }
 
     pub(super) fn holds(&self) -> usize {

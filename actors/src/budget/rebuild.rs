@@ -21,6 +21,12 @@ impl Budget {
         if !accounting.flush(PATIENCE).await {
             return Ok(false);
         }
+        if let Some(fleet) = &self.fleet {
+            for (owner, used) in fleet.own_usage().await? {
+                self.desk.restore(unix_micros(), owner, used);
+            }
+            return Ok(true);
+        }
         let now = unix_micros();
         let mut sums: HashMap<Owner, [Amount; 3]> = HashMap::new();
         for (position, period) in Period::ALL.into_iter().enumerate() {

@@ -288,4 +288,4 @@ async fn watch_over(mut conn: MultiplexedConnection, shared: &Weak<Shared>) -> S
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,4 +1,4 @@
-//! `GET /tenants/{id}/budget`, `GET /keys/{id}/budget`: limits as they stand now, on this replica.
+//! `GET /tenants/{id}/budget`, `GET /keys/{id}/budget`: limits as they stand now.
 
 use super::{fault_of, ok, refuse};
 use crate::app::Gateway;
@@ -25,24 +25,25 @@ pub(super) struct View {
 }
 
 pub async fn of_tenant(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    let registry = gateway.registry.load();
+    let registry = gateway.registry.load_full();
     let id = id.parse::<TenantId>().ok();
     let Some(tenant) = id.and_then(|id| registry.tenant(id)) else {
         return refuse(&request, &fault_of(&AdminError::NotFound("tenant")));
     };
-    answer(&gateway, &request, Owner::Tenant(tenant.id), &tenant.limits)
+    answer(&gateway, &request, Owner::Tenant(tenant.id), &tenant.limits).await
 }
 
 pub async fn of_key(gateway: Data<Gateway>, request: HttpRequest, id: Path<String>) -> HttpResponse {
-    let registry = gateway.registry.load();
+    let registry = gateway.registry.load_full();
     let id = id.parse::<KeyId>().ok();
     let Some(key) = id.and_then(|id| registry.key(id)) else {
         return refuse(&request, &fault_of(&AdminError::NotFound("key")));
     };
-    answer(&gateway, &request, Owner::Key(key.tenant, key.id), &key.limits)
+    answer(&gateway, &request, Owner::Key(key.tenant, key.id), &key.limits).await
 }
 
-fn answer(gateway: &Gateway, request: &HttpRequest, owner: Owner, limits: &Limits) -> HttpResponse {
+async fn answer(gateway: &Gateway, request: &HttpRequest, owner: Owner, limits: &Limits) -> HttpResponse {
+    gateway.handles.budget.refresh(owner, limits).await;
     let Some(standing) = gateway.handles.budget.standing(owner, limits) else {
         return refuse(request, &Fault::new(Code::Restarting, "the budgets were restarted after a fault"));
     };

@@ -60,7 +60,7 @@ table! {
             |it| it.takes::<KeySpec>().gives::<KeyWithSecret>(201).refuses(&[Conflict]);
     }
     "/tenants/{id}/budget" {
-        get(NoQuery) Viewer budgets::of_tenant, "What a tenant has left of its limits, on this replica.",
+        get(NoQuery) Viewer budgets::of_tenant, "What a tenant has left of its limits.",
             |it| it.gives::<budgets::View>(200);
     }
     "/tenants/{id}" {
@@ -79,7 +79,7 @@ table! {
             |it| it.may_take::<Rotate>().gives::<KeyWithSecret>(200).refuses(CHANGE);
     }
     "/keys/{id}/budget" {
-        get(NoQuery) Viewer budgets::of_key, "What a key has left of its limits, on this replica.",
+        get(NoQuery) Viewer budgets::of_key, "What a key has left of its limits.",
             |it| it.gives::<budgets::View>(200);
     }
     "/keys/{id}" {

@@ -6,7 +6,7 @@ use crate::app::Worker;
 use crate::error::{Code, Fault};
 use crate::pipeline::body::{Held, read_body};
 use crate::pipeline::record::Record;
-use crate::pipeline::reserve::fault_of;
+use crate::pipeline::reserve::{fault_of, unreserved};
 use crate::pipeline::timing::Stage;
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
@@ -85,12 +85,12 @@ pub(super) fn tool_for_ledger(tool: &str) -> Arc<str> {
 }
 
 /// Counts a request in the limits of tenant and key a minute. Notifications and answers are free.
-pub(super) fn count(worker: &Worker, record: &mut Record, kind: Kind) -> Result<(), Fault> {
+pub(super) async fn count(worker: &Worker, record: &mut Record, kind: Kind) -> Result<(), Fault> {
     if kind != Kind::Request {
         return Ok(());
     }
     record.enter(Stage::Reserve);
-    let registry = worker.gateway.registry.load();
+    let registry = worker.gateway.registry.load_full();
     let caller = &record.caller;
     let tenant = registry.tenant(caller.tenant.id).unwrap_or(&caller.tenant);
     let key = registry.key(caller.key.id).unwrap_or(&caller.key);
@@ -99,7 +99,12 @@ pub(super) fn count(worker: &Worker, record: &mut Record, kind: Kind) -> Result<
         return Ok(());
     }
     let budget = &worker.gateway.handles.budget;
-    match budget.reserve_request((tenant.id, &tenant.limits), (key.id, &key.limits)) {
+    let (of_tenant, of_key) = ((tenant.id, &tenant.limits), (key.id, &key.limits));
+    let reserved = match budget.reserve_request(of_tenant, of_key) {
+        Err(NoHold::Short(lacking)) => Box::pin(budget.obtain_request(of_tenant, of_key, lacking)).await,
+        other => other,
+    };
+    match reserved {
         Ok(hold) => {
             record.hold = Some(hold);
             Ok(())
@@ -109,8 +114,6 @@ pub(super) fn count(worker: &Worker, record: &mut Record, kind: Kind) -> Result<
             worker.metrics.budget_rejection(fault.code.name());
             Err(fault)
         }
-        Err(NoHold::Restarting) => {
-            Err(Fault::new(Code::Restarting, "the budgets were restarted after a fault"))
-        }
+        Err(other) => Err(unreserved(&other)),
     }
 }

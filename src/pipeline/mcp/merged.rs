@@ -142,7 +142,7 @@ async fn say(
         }
         return empty(record, StatusCode::ACCEPTED).await;
     }
-    if let Err(fault) = asked::count(worker, &mut record, message.kind) {
+    if let Err(fault) = asked::count(worker, &mut record, message.kind).await {
         return Refusal::from(fault).to(message.id).answer(record).await;
     }
     match (&*message.method, asked.era) {

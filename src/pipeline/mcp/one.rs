@@ -97,7 +97,7 @@ async fn carry(
         return Err(Fault::new(Code::ToolNotAllowed, what).into());
     }
     let session = session(worker, record, server, named_session(request, era)?)?;
-    asked::count(worker, record, message.kind)?;
+    asked::count(worker, record, message.kind).await?;
     let about = For {
         server: Arc::clone(server),
         id: message.id.map(ToOwned::to_owned),

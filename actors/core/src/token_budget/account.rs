@@ -2,7 +2,7 @@
 
 use super::bucket::Bucket;
 use super::period::Period;
-use super::plan::{Amount, Limits, What};
+use super::plan::{Amount, Limits, Minute, What};
 use crate::moment::Moment;
 
 /// An amount as it is kept. Accounts are many and each request meets them cold, so this has no padding.
@@ -119,10 +119,18 @@ impl Default for Account {
 }
 
 impl Account {
-    /// The buckets as `limits` want them. One that is limited no longer is forgotten.
-    pub fn set_limits(&mut self, now: Moment, limits: &Limits) {
-        fit(&mut self.tokens, now, limits.tokens_per_minute);
-        fit(&mut self.requests, now, limits.requests_per_minute);
+    /// The buckets as `limits` want them, or one in `parts` of that. One that is limited no longer is forgotten.
+    pub fn set_limits(&mut self, now: Moment, limits: &Limits, parts: u64) {
+        let part = |limit: Option<u64>| limit.map(|limit| limit / parts.max(1));
+        fit(&mut self.tokens, now, part(limits.tokens_per_minute));
+        fit(&mut self.requests, now, part(limits.requests_per_minute));
+    }
+
+    pub const fn bucket(&mut self, minute: Minute) -> &mut Option<Bucket> {
+        match minute {
+            Minute::Tokens => &mut self.tokens,
+            Minute::Requests => &mut self.requests,
+        }
     }
 
     /// Used and held in a window; one that was not begun is blank.

@@ -44,6 +44,17 @@ impl Accounts {
         self.tenants.values_mut().chain(self.keys.values_mut())
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (Owner, &Account)> {
+        let tenants = self.tenants.iter().map(|(tenant, account)| (Owner::Tenant(*tenant), account));
+        tenants.chain(self.keys.iter().map(|((tenant, key), account)| (Owner::Key(*tenant, *key), account)))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Owner, &mut Account)> {
+        let tenants = self.tenants.iter_mut().map(|(tenant, account)| (Owner::Tenant(*tenant), account));
+        tenants
+            .chain(self.keys.iter_mut().map(|((tenant, key), account)| (Owner::Key(*tenant, *key), account)))
+    }
+
     pub fn retain(&mut self, mut keep: impl FnMut(Owner, &mut Account) -> bool) {
         self.tenants.retain(|tenant, account| keep(Owner::Tenant(*tenant), account));
         self.keys.retain(|(tenant, key), account| keep(Owner::Key(*tenant, *key), account));

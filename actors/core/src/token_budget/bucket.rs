@@ -99,6 +99,11 @@ impl Bucket {
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
+    /// What was taken and is not filled up again, in whole tokens, rounded up.
+    pub fn debt(&self, now: Moment) -> u64 {
+        u64::try_from(self.debt_at(now).div_ceil(u128::from(UNITS))).unwrap_or(u64::MAX)
+    }
+
     pub fn is_full(&self, now: Moment) -> bool {
         self.debt_at(now) == 0
     }

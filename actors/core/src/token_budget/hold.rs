@@ -2,7 +2,8 @@
 
 use super::account::{Account, Each, Indexes};
 use super::bucket::Bucket;
-use super::plan::{Amount, HoldId, Settlement};
+use super::plan::{Amount, HoldId, Minute, Settlement};
+use super::slices::Slices;
 use super::{KEPT_MICROS, Owner, TokenBudget};
 use crate::ids::{KeyId, TenantId};
 use crate::moment::Moment;
@@ -44,7 +45,7 @@ impl TokenBudget {
                 window.held.subtract(held.amount);
                 window.used.add(with.used);
             });
-            correct(account, now, taken, with);
+            correct(account, self.slices.as_deref_mut(), owner, now, taken, with);
         }
         true
     }
@@ -81,6 +82,7 @@ impl TokenBudget {
     /// have used nothing. How many accounts are left.
     pub fn expire(&mut self, now: Moment, unix_micros: i64, gone: impl Fn(Owner) -> bool) -> usize {
         let before = unix_micros.saturating_sub(KEPT_MICROS);
+        self.expire_slices(unix_micros, &gone);
         self.accounts.retain(|owner, account| {
             account.expire(now, before);
             account.holds > 0 || !(account.is_blank() || gone(owner))
@@ -94,8 +96,24 @@ impl TokenBudget {
     }
 }
 
-/// From what was taken to what was used.
-fn correct(account: &mut Account, now: Moment, taken: Taken, with: Settlement) {
+/// From what was taken to what was used. What was taken from a pool goes back there, unless the store went meanwhile.
+fn correct(
+    account: &mut Account,
+    pools: Option<&mut Slices>,
+    owner: Owner,
+    now: Moment,
+    taken: Taken,
+    with: Settlement,
+) {
+    if let Some(pools) = pools.filter(|pools| !pools.is_apart()) {
+        if let Some(taken) = taken.tokens {
+            pools.correct((owner, Minute::Tokens), taken, with.used.tokens);
+        }
+        if taken.request && !with.counts {
+            pools.correct((owner, Minute::Requests), 1, 0);
+        }
+        return;
+    }
     if let (Some(bucket), Some(taken)) = (&mut account.tokens, taken.tokens) {
         move_to(bucket, now, taken, with.used.tokens);
     }

@@ -18,7 +18,9 @@ impl Amount {
     /// Nothing.
     pub const ZERO: Self = Self { tokens: 0, pico: 0 };
 
-    pub(super) const fn plus(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
         Self { tokens: self.tokens.saturating_add(other.tokens), pico: self.pico.saturating_add(other.pico) }
     }
 
@@ -36,7 +38,7 @@ impl Amount {
 }
 
 /// What a period budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum What {
     Tokens,
     Money,
@@ -156,6 +158,8 @@ pub struct Demand<'a> {
     /// What is held where a hard budget applies.
     pub most: Most,
     pub prices: UnitPrices,
+    /// Whether the store was asked before: then what is lacking is refused. Of no meaning where nothing is shared.
+    pub asked: bool,
 }
 
 /// A hold that is out.
@@ -203,7 +207,7 @@ pub struct Exhausted {
 }
 
 /// A limit of a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Minute {
     Tokens,
     Requests,
@@ -218,6 +222,9 @@ pub enum Refusal {
     Exhausted(Exhausted),
     /// Only holds that are out are in the way.
     Reserved { scope: Scope, period: Period },
+    /// What this replica may spend does not suffice: ask the store for what [`super::TokenBudget::lacks`] says, and try
+    /// again. Only where budgets are shared.
+    Short,
     /// After `retry_after` the same request passes if nothing else happens.
     Minute { scope: Scope, minute: Minute, limit: u64, retry_after: Duration },
 }

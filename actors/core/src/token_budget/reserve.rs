@@ -6,13 +6,16 @@ use super::plan::{
     Amount, Demand, Exhausted, Granted, HoldId, LEAST_OUTPUT, Limits, Minute, Output, Refusal, Scope,
     Warning, What,
 };
-use super::{Period, TokenBudget};
+use super::slices::{Counter, Fit, Slices};
+use super::{Owner, Period, TokenBudget};
 use crate::moment::Moment;
+use std::time::Duration;
 
 /// One side of a demand: the tenant or the key, and its account as it stands.
 #[derive(Clone, Copy)]
 struct Side<'a> {
     scope: Scope,
+    owner: Owner,
     limits: &'a Limits,
     account: &'a Account,
 }
@@ -32,16 +35,29 @@ impl TokenBudget {
         too_large(demand)?;
         let indexes = Indexes::of(demand.arrival);
         let [tenant, key] = self.accounts.both(demand.tenant, demand.key);
-        tenant.set_limits(now, demand.tenant_limits);
-        key.set_limits(now, demand.key_limits);
+        let slices = &mut self.slices;
+        if let Some(parts) = slices.as_ref().map_or(Some(1), |slices| slices.parts()) {
+            tenant.set_limits(now, demand.tenant_limits, parts);
+            key.set_limits(now, demand.key_limits, parts);
+        }
+        let of_tenant = Owner::Tenant(demand.tenant);
+        let of_key = Owner::Key(demand.tenant, demand.key);
         let sides = [
-            Side { scope: Scope::Tenant, limits: demand.tenant_limits, account: tenant },
-            Side { scope: Scope::Key, limits: demand.key_limits, account: key },
+            Side { scope: Scope::Tenant, owner: of_tenant, limits: demand.tenant_limits, account: tenant },
+            Side { scope: Scope::Key, owner: of_key, limits: demand.key_limits, account: key },
         ];
-        let own = own(demand, &sides, indexes);
-        fits(&sides, indexes, own.amount)?;
-        minutes(&sides, now, demand.forecast)?;
-        let warnings = warnings(&sides, indexes, expected(demand));
+        let own = own(demand, &sides, indexes, slices.as_deref());
+        match slices.as_deref_mut() {
+            None => {
+                fits(&sides, indexes, own.amount, None)?;
+                minutes(&sides, now, demand.forecast)?;
+            }
+            Some(slices) => shared(&sides, indexes, now, (demand, own.amount), slices)?,
+        }
+        let warnings = warnings(&sides, indexes, expected(demand), slices.as_deref());
+        let limits = [demand.tenant_limits, demand.key_limits];
+        let mut of_pool = slices.as_deref_mut().filter(|slices| !slices.is_apart());
+        let mut pooled = limits.into_iter().zip([of_tenant, of_key]);
         let taken = [(tenant, Scope::Tenant), (key, Scope::Key)].map(|(account, scope)| {
             account.holds = account.holds.saturating_add(1);
             account.change(indexes, |period, window| {
@@ -49,7 +65,12 @@ impl TokenBudget {
                 let of_this = |warning: &&Warning| warning.scope == scope && warning.period == period;
                 warnings.iter().filter(of_this).for_each(|warning| window.warn(warning.what));
             });
-            take(account, now, demand.forecast)
+            match (of_pool.as_deref_mut(), pooled.next()) {
+                (Some(slices), Some((limits, owner))) => {
+                    from_pools(slices, now, owner, limits, Some(demand.forecast))
+                }
+                _ => take(account, now, demand.forecast),
+            }
         });
         let id = HoldId(self.next);
         self.next += 1;
@@ -70,6 +91,79 @@ fn take(account: &mut Account, now: Moment, forecast: u64) -> Taken {
     Taken { tokens, request }
 }
 
+/// From the pools of one owner: tokens if they are asked for, and a request.
+pub(super) fn from_pools(
+    slices: &mut Slices,
+    now: Moment,
+    owner: Owner,
+    limits: &Limits,
+    tokens: Option<u64>,
+) -> Taken {
+    let tokens = limits
+        .tokens_per_minute
+        .zip(tokens)
+        .map(|(limit, count)| slices.take(now, (owner, Minute::Tokens), limit, count));
+    let requests = limits.requests_per_minute;
+    let request = requests.map(|limit| slices.take(now, (owner, Minute::Requests), limit, 1)).is_some();
+    Taken { tokens, request }
+}
+
+/// Where replicas share: what does not fit at all is refused at once, what may fit if the store is asked is `Short`.
+fn shared(
+    sides: &[Side<'_>; 2],
+    indexes: Indexes,
+    now: Moment,
+    (demand, own): (&Demand<'_>, Amount),
+    slices: &mut Slices,
+) -> Result<(), Refusal> {
+    slices.begin();
+    let beside = fits(sides, indexes, own, Some(slices));
+    if let Err(Refusal::Exhausted(_)) = beside {
+        return beside;
+    }
+    let mut lacks = false;
+    each(sides, indexes, true).for_each(|limit| {
+        let busy = limit.used().saturating_add(limit.held());
+        let own = (busy, busy.saturating_add(own.of(limit.what)));
+        lacks |= slices.fit(now, limit.counter(indexes), own, limit.limit) == Fit::Lacks;
+    });
+    each(sides, indexes, false).for_each(|limit| {
+        slices.touch(now, limit.counter(indexes), limit.used().saturating_add(limit.held()));
+    });
+    if lacks && demand.asked {
+        // The store was asked, and it was not enough: the rest is reserved somewhere.
+        let first = each(sides, indexes, true).map(|limit| (limit.scope, limit.period)).next();
+        beside?;
+        return first.map_or(Ok(()), |(scope, period)| Err(Refusal::Reserved { scope, period }));
+    }
+    let mut refused: Option<(Duration, Scope, Minute, u64)> = None;
+    if slices.is_apart() {
+        minutes(sides, now, demand.forecast)?;
+    } else {
+        for side in sides {
+            let limits = [
+                (Minute::Tokens, side.limits.tokens_per_minute, demand.forecast),
+                (Minute::Requests, side.limits.requests_per_minute, 1),
+            ];
+            for (minute, limit, count) in limits {
+                let Some(limit) = limit else { continue };
+                if let Err(wait) = slices.has(now, (side.owner, minute), limit, count)
+                    && refused.is_none_or(|(longest, ..)| longest < wait)
+                {
+                    refused = Some((wait, side.scope, minute, limit));
+                }
+            }
+        }
+    }
+    match refused {
+        Some((retry_after, scope, minute, limit)) if demand.asked => {
+            Err(Refusal::Minute { scope, minute, limit, retry_after })
+        }
+        _ if lacks || refused.is_some() => Err(Refusal::Short),
+        _ => Ok(()),
+    }
+}
+
 fn too_large(demand: &Demand<'_>) -> Result<(), Refusal> {
     for (scope, limits) in [(Scope::Tenant, demand.tenant_limits), (Scope::Key, demand.key_limits)] {
         if let Some(limit) = limits.tokens_per_minute.filter(|limit| demand.prompt > *limit) {
@@ -82,6 +176,7 @@ fn too_large(demand: &Demand<'_>) -> Result<(), Refusal> {
 /// A limit of a period budget, with its window.
 struct Limit<'a> {
     scope: Scope,
+    owner: Owner,
     period: Period,
     what: What,
     limit: u128,
@@ -96,6 +191,18 @@ impl Limit<'_> {
     fn held(&self) -> u128 {
         self.window.held.amount().of(self.what)
     }
+
+    fn counter(&self, indexes: Indexes) -> Counter {
+        let (owner, period, what) = (self.owner, self.period, self.what);
+        Counter { owner, period, index: *indexes.get(period), what }
+    }
+
+    /// Used and held, by the others too.
+    fn sums(&self, indexes: Indexes, slices: Option<&Slices>) -> (u128, u128) {
+        let others = slices.map(|slices| slices.others(&self.counter(indexes))).unwrap_or_default();
+        let held = others.busy.saturating_sub(others.used);
+        (self.used().saturating_add(others.used), self.held().saturating_add(held))
+    }
 }
 
 /// Every limit of the period budgets that are hard, or of those that are not. Use it up from the inside (`for_each`,
@@ -106,14 +213,14 @@ fn each<'a>(sides: &'a [Side<'a>; 2], indexes: Indexes, hard: bool) -> impl Iter
         those.map(move |budget| (side, budget))
     });
     budgets.flat_map(move |(side, budget)| {
-        let (scope, period) = (side.scope, budget.period);
+        let (scope, owner, period) = (side.scope, side.owner, budget.period);
         let window = side.account.window(period, *indexes.get(period));
-        budget.limits().map(move |(what, limit)| Limit { scope, period, what, limit, window })
+        budget.limits().map(move |(what, limit)| Limit { scope, owner, period, what, limit, window })
     })
 }
 
 /// What the request reserves: the most it can use where a hard budget applies, else its forecast.
-fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> Own {
+fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes, slices: Option<&Slices>) -> Own {
     if !sides.iter().any(|side| side.limits.has_hard()) {
         let output = demand.forecast.saturating_sub(demand.prompt);
         return Own { hard: false, amount: expected(demand), output, set_output: None };
@@ -122,7 +229,7 @@ fn own(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> Own {
     let (each_answer, set_output) = match most.output {
         Output::Given(bound) => (bound, None),
         Output::Open { at_most } => {
-            let bound = room(demand, sides, indexes).min(at_most).max(LEAST_OUTPUT);
+            let bound = room(demand, sides, indexes, slices).min(at_most).max(LEAST_OUTPUT);
             (bound, Some(bound))
         }
     };
@@ -137,11 +244,12 @@ fn expected(demand: &Demand<'_>) -> Amount {
 
 /// Tokens that the hard budgets leave to each answer beside what was used. Not beside what is held: that comes back,
 /// and a short answer now is no use to one who may have a whole one in a second.
-fn room(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> u64 {
+fn room(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes, slices: Option<&Slices>) -> u64 {
     let prompt = demand.prices.amount(demand.most.prompt, 0);
     let answers = u128::from(demand.most.answers.max(1));
     let of_each = each(sides, indexes, true).map(|limit| {
-        let left = limit.limit.saturating_sub(limit.used()).saturating_sub(prompt.of(limit.what));
+        let left =
+            limit.limit.saturating_sub(limit.sums(indexes, slices).0).saturating_sub(prompt.of(limit.what));
         let price = if limit.what == What::Tokens { 1 } else { u128::from(demand.prices.output) };
         left.checked_div(price.saturating_mul(answers)).unwrap_or(u128::MAX)
     });
@@ -150,12 +258,17 @@ fn room(demand: &Demand<'_>, sides: &[Side<'_>; 2], indexes: Indexes) -> u64 {
 
 /// Refuses what does not fit beside what was used, by the budget that begins anew last, then what does not fit beside
 /// what is held.
-fn fits(sides: &[Side<'_>; 2], indexes: Indexes, own: Amount) -> Result<(), Refusal> {
+fn fits(
+    sides: &[Side<'_>; 2],
+    indexes: Indexes,
+    own: Amount,
+    slices: Option<&Slices>,
+) -> Result<(), Refusal> {
     let (mut exhausted, mut reserved) = (None::<Exhausted>, None);
     each(sides, indexes, true).for_each(|limit| {
-        let (used, needed) = (limit.used(), own.of(limit.what));
+        let ((used, held), needed) = (limit.sums(indexes, slices), own.of(limit.what));
         let beside_used = used.saturating_add(needed);
-        if beside_used.saturating_add(limit.held()) <= limit.limit {
+        if beside_used.saturating_add(held) <= limit.limit {
             return;
         }
         let Limit { scope, period, what, limit, .. } = limit;
@@ -186,10 +299,15 @@ fn minutes(sides: &[Side<'_>; 2], now: Moment, forecast: u64) -> Result<(), Refu
     }
 }
 
-fn warnings(sides: &[Side<'_>; 2], indexes: Indexes, expected: Amount) -> Vec<Warning> {
+fn warnings(
+    sides: &[Side<'_>; 2],
+    indexes: Indexes,
+    expected: Amount,
+    slices: Option<&Slices>,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     each(sides, indexes, false).for_each(|limit| {
-        let used = limit.used();
+        let used = limit.sums(indexes, slices).0;
         let first = !limit.window.warned(limit.what);
         let Limit { scope, period, what, limit, .. } = limit;
         if used.saturating_add(expected.of(what)) > limit {

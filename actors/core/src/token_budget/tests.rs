@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 mod buckets;
 mod calendar;
+mod fleet;
 mod naive;
+mod parts;
 mod random;
 mod ratio;
 mod requests;
@@ -54,6 +56,7 @@ fn demand(limits: &Limits, prompt: u64, output: u64) -> Demand<'_> {
         forecast: prompt + output,
         most: Most { prompt, output: Output::Given(output), answers: 1 },
         prices: UnitPrices { prompt: 2, output: 6 },
+        asked: false,
     }
 }
 

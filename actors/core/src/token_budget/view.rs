@@ -2,7 +2,8 @@
 
 use super::account::Indexes;
 use super::period::Period;
-use super::plan::{Amount, Limits, PeriodBudget};
+use super::plan::{Amount, Limits, Minute, PeriodBudget, What};
+use super::slices::Counter;
 use super::{Owner, TokenBudget};
 use crate::moment::Moment;
 use std::time::Duration;
@@ -58,8 +59,16 @@ impl TokenBudget {
     /// The minute buckets of an owner.
     pub fn rates(&self, now: Moment, owner: Owner, limits: &Limits) -> Rates {
         let account = self.accounts.get(owner);
+        let slices = self.slices.as_deref();
+        if let Some(pools) = slices.filter(|slices| !slices.is_apart()) {
+            let rate =
+                |minute, limit: Option<u64>| limit.map(|limit| pools.rate(now, (owner, minute), limit));
+            let tokens = rate(Minute::Tokens, limits.tokens_per_minute);
+            return Rates { tokens, requests: rate(Minute::Requests, limits.requests_per_minute) };
+        }
+        let parts = slices.and_then(|slices| slices.parts()).unwrap_or(1).max(1);
         let rate = |bucket: Option<super::bucket::Bucket>, limit: Option<u64>| {
-            let limit = limit?;
+            let limit = limit? / parts;
             let Some(mut bucket) = bucket else {
                 return Some(Rate { limit, remaining: limit, reset: Duration::ZERO });
             };
@@ -78,7 +87,16 @@ impl TokenBudget {
         let indexes = Indexes::of(unix_micros);
         let sums = |period: Period| {
             let window = account.map(|account| account.window(period, *indexes.get(period)));
-            window.map_or((Amount::ZERO, Amount::ZERO), |window| (window.used.amount(), window.held.amount()))
+            let own = window
+                .map_or((Amount::ZERO, Amount::ZERO), |window| (window.used.amount(), window.held.amount()));
+            let Some(slices) = self.slices.as_deref() else { return own };
+            let index = *indexes.get(period);
+            let [tokens, money] = [What::Tokens, What::Money]
+                .map(|what| slices.others(&Counter { owner, period, index, what }));
+            let sum =
+                |tokens: u128, pico: u128| Amount { tokens: u64::try_from(tokens).unwrap_or(u64::MAX), pico };
+            let held = sum(tokens.busy.saturating_sub(tokens.used), money.busy.saturating_sub(money.used));
+            (own.0.plus(sum(tokens.used, money.used)), own.1.plus(held))
         };
         let left = |budget: &PeriodBudget| {
             let (used, reserved) = sums(budget.period);

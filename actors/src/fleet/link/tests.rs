@@ -11,6 +11,17 @@ const PASSES: u8 = 0;
 const FROZEN: u8 = 1;
 const CUT: u8 = 2;
 
+/// `None`: there is no Redis to test on.
+pub(in crate::fleet) fn redis_url() -> Option<RedisUrl> {
+    let Ok(url) = std::env::var("OBLETH_TEST_REDIS_URL") else {
+        let required = std::env::var("OBLETH_TEST_REQUIRE").is_ok_and(|what| what == "all");
+        assert!(!required, "OBLETH_TEST_REQUIRE=all, but OBLETH_TEST_REDIS_URL is unset");
+        eprintln!("SKIPPED: OBLETH_TEST_REDIS_URL is unset");
+        return None;
+    };
+    Some(url.parse().unwrap())
+}
+
 struct Proxy {
     url: RedisUrl,
     mode: Arc<AtomicU8>,
@@ -19,12 +30,8 @@ struct Proxy {
 impl Proxy {
     /// `None`: there is no Redis to test on.
     async fn start() -> Option<Self> {
-        let Ok(real) = std::env::var("OBLETH_TEST_REDIS_URL") else {
-            let required = std::env::var("OBLETH_TEST_REQUIRE").is_ok_and(|what| what == "all");
-            assert!(!required, "OBLETH_TEST_REQUIRE=all, but OBLETH_TEST_REDIS_URL is unset");
-            eprintln!("SKIPPED: OBLETH_TEST_REDIS_URL is unset");
-            return None;
-        };
+        redis_url()?;
+        let real = std::env::var("OBLETH_TEST_REDIS_URL").unwrap();
         let real = real.trim_start_matches("redis://").trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap()).parse().unwrap();

@@ -12,7 +12,7 @@ fn wait(core: &mut TokenBudget, now: Moment, demand: &Demand<'_>) -> Option<Dura
 
 impl TokenBudget {
     fn clone_for_a_try(&self) -> Self {
-        Self { accounts: self.accounts.clone(), holds: self.holds.clone(), next: self.next }
+        Self { accounts: self.accounts.clone(), holds: self.holds.clone(), next: self.next, slices: None }
     }
 }
 

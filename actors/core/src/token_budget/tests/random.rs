@@ -142,6 +142,7 @@ impl Driver {
             forecast: prompt + self.dice.below(250),
             most: Most { prompt: prompt + self.dice.below(30), output, answers: 1 + self.dice.below(2) },
             prices: prices[usize::try_from(self.dice.below(3)).unwrap()],
+            asked: false,
         };
         let told = self.core.reserve(self.now, &demand);
         self.naive.reserve(self.now, &demand, &told);
@@ -154,6 +155,7 @@ impl Driver {
             Err(Refusal::Reserved { .. }) => Met::Reserved,
             Err(Refusal::Minute { minute: Minute::Tokens, .. }) => Met::Tokens,
             Err(Refusal::Minute { .. }) => Met::Requests,
+            Err(Refusal::Short) => unreachable!("nothing is shared"),
         });
         if let Ok(granted) = told {
             // From here on this is the level that must not be passed.

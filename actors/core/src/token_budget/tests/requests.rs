@@ -7,7 +7,7 @@ fn requests(limit: u64) -> Limits {
 }
 
 fn take(core: &mut TokenBudget, now: Moment, own: &Limits, key_limits: &Limits) -> Result<Granted, Refusal> {
-    core.reserve_request(now, NOON, (tenant(1), own), (key(1), key_limits))
+    core.reserve_request(now, NOON, (tenant(1), own), (key(1), key_limits), false)
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn absurd_numbers_do_not_wrap() {
         forecast: u64::MAX,
         most,
         prices,
+        asked: false,
         arrival: i64::MAX,
         ..demand(&limits, 0, 0)
     };
