@@ -19,6 +19,7 @@
     reason = "files of tests/api are shared, and a test uses its part of them"
 )]
 
+mod budgets;
 mod deployment;
 mod fairshare;
 mod haproxy;
