@@ -10,7 +10,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/obleth --create-home obleth
+    && groupadd --gid 10001 obleth \
+    && useradd --uid 10001 --gid 10001 --shell /usr/sbin/nologin --home-dir /var/lib/obleth --create-home obleth
 COPY --from=build /obleth /usr/local/bin/obleth
 USER 10001:10001
 # The journal, and the database file unless OBLETH_DATABASE_URL says otherwise.
