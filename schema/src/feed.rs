@@ -261,7 +261,10 @@ pub fn listen(store: &Store) -> mpsc::Receiver<Call> {
 
 /// Listens until the connection fails or nobody wants to know. Whether it has listened at all.
 async fn pass_on(conn: &mut AsyncPgConnection, to: &mpsc::Sender<Call>) -> bool {
-    let listening = diesel::sql_query(format!("LISTEN {CHANNEL}")).execute(conn);
+    let listening = async {
+        diesel::sql_query("SET application_name = 'obleth feed'").execute(conn).await?;
+        diesel::sql_query(format!("LISTEN {CHANNEL}")).execute(conn).await
+    };
     if !matches!(timeout(PING, listening).await, Ok(Ok(_))) {
         return false;
     }

@@ -57,7 +57,7 @@ async fn shares(replicas: usize) {
     let doors = cluster.doors();
     let at_first = Load::start(Plan::new("a", &a, &doors[..1], 24));
     let at_others = Load::start(Plan::new("b", &b, &doors[1..], 24));
-    until("both are served", async || (at_first.served() > 20 && at_others.served() > 20).then_some(()))
+    until("both are served", async || (at_first.served() > 150 && at_others.served() > 50).then_some(()))
         .await;
     let begun = Instant::now();
     let used = slot_use(&mock, async || sleep(span()).await).await;

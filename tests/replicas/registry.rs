@@ -16,7 +16,7 @@ async fn view(cluster: &Cluster, replica: usize, keys: &[String]) -> Vec<Value> 
         let models = cluster.client(replica, key).get("/v1/models").await;
         let limits = cluster.client(replica, key).get("/v1/limits").await;
         let limits = if limits.status == 200 { limits.json() } else { Value::Null };
-        let weight = limits["share"]["weight"].clone();
+        let weight = limits["tenant"]["weight"].clone();
         all.push(json!([models.status, models.json()["data"], weight]));
     }
     all
@@ -148,7 +148,7 @@ fn a_change_arrives_although_notifications_are_cut_or_the_log_was_pruned() {
         let cluster = Cluster::of(2).database(&postgres.url).start().await;
         let tenant = cluster.tenant(json!({"name": "acme"})).await;
         let books = cluster.books().await;
-        let cut = "SELECT count(pg_terminate_backend(pid)) AS number FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+        let cut = "SELECT count(pg_terminate_backend(pid)) AS number FROM pg_stat_activity WHERE application_name = 'obleth feed'";
         assert_eq!(books.number(cut).await, 2);
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
         let made = Instant::now();
@@ -166,7 +166,7 @@ fn a_change_arrives_although_notifications_are_cut_or_the_log_was_pruned() {
         // And its own write, on top of what it has read anew.
         cluster.api(1).patch(&format!("/api/v1/tenants/{tenant}"), &json!({"weight": 9})).await.expect(200);
         until("the first follows", async || {
-            (view(&cluster, 0, &[key.clone()]).await[0][2] == 9).then_some(())
+            (view(&cluster, 0, std::slice::from_ref(&key)).await[0][2] == 9).then_some(())
         })
         .await;
     });
@@ -180,7 +180,7 @@ fn an_admin_token_and_a_purge_hold_everywhere() {
     run(async {
         let mock = Mock::start(MockOptions::default());
         let cluster = Cluster::of(2).upstream(&mock.base()).start().await;
-        cluster.model(json!({"model_name": "m", "cache_ttl_secs": 600})).await;
+        cluster.model(json!({"model_name": "m", "cache_enabled": true, "cache_ttl_secs": 600})).await;
         let tenant = cluster.tenant(json!({"name": "acme"})).await;
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
         cluster.knows(&key).await;
