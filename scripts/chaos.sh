@@ -7,17 +7,21 @@
 #   postgres    PostgreSQL stopped for OBLETH_CHAOS_SECONDS (30) under load
 #   disk        the journal's disk is full (a small tmpfs; needs root)
 #   registry    how long a change at one replica takes to reach the other
+#   fairshare   two and four replicas share slots by weight, for OBLETH_CHAOS_SECS (60) each
+#   budgets     a hard budget and a minute over four replicas; Redis lost under a hard budget
+#   outages     a replica killed; Redis paused, killed and empty for 10 s, PostgreSQL paused for 30 s, under load
+#   cost        CPU a request with two replicas over one
 #   haproxy     ten rolling restarts of two replicas under load behind HAProxy; streams through it
 #
 #   OBLETH_TEST_ROUNDS=10               how often what is done ten times is done
 #   OBLETH_BIN                          the binary of postgres, disk and registry; default: the newest build
 #   OBLETH_TEST_REQUIRE=all             what cannot be had is a failure instead of SKIPPED
 #
-# About eight minutes after the build.
+# About twenty minutes after the build.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-all_parts=(kill postgres disk registry haproxy)
+all_parts=(kill postgres disk registry fairshare budgets outages cost haproxy)
 away=${OBLETH_CHAOS_SECONDS:-30}
 rounds=${OBLETH_TEST_ROUNDS:-10}
 token=chaos-admin-token
@@ -110,6 +114,27 @@ chaos_haproxy() {
   replicas haproxy::a_stream
 }
 
+# tests FILTER: the long forms of tests of tests/replicas, with a release binary.
+long() {
+  need_postgres "$1" || return 0
+  OBLETH_BIN=$(release_bin) OBLETH_CHAOS_SECS=${OBLETH_CHAOS_SECS:-60} \
+    figures cargo test --locked --quiet -p obleth --test replicas -- "$1::" --nocapture --test-threads=1
+}
+
+release_bin() {
+  if [[ ${OBLETH_BIN:-} ]]; then
+    echo "$OBLETH_BIN"
+  else
+    cargo build --release --locked --quiet >&2
+    echo "${CARGO_TARGET_DIR:-target}/release/obleth"
+  fi
+}
+
+chaos_fairshare() { long fairshare; }
+chaos_budgets() { long budgets; }
+chaos_outages() { long outages; }
+chaos_cost() { long cost; }
+
 chaos_registry() {
   local first
   echo "== changes at one replica, seen at the other"
@@ -119,6 +144,7 @@ chaos_registry() {
   gateway "$OBLETH_TEST_POSTGRES_URL" "OBLETH_REDIS_URL=$OBLETH_TEST_REDIS_URL" "OBLETH_JOURNAL_DIR=$work_dir/journal.2"
   # shellcheck disable=SC2086
   figures python3 scripts/chaos_replicas.py registry "$token" $first "$proxy" "$admin"
+  long registry
 }
 
 # gateway DATABASE_URL VARIABLE=VALUE...: mock and gateway; their addresses in $proxy, $admin, $metrics.

@@ -9,7 +9,7 @@ use crate::changes::{Change, Edit};
 use crate::error::StoreError;
 use crate::store::{PATIENCE, Pooled, Pools, Store, begin_on_postgres, end, on_postgres};
 use crate::tables::registry_log;
-use diesel::dsl::{max, min};
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -35,7 +35,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const PING: Duration = Duration::from_secs(2);
 
 /// A record that was changed, made or deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = registry_log)]
 #[diesel(check_for_backend(diesel::sqlite::Sqlite, diesel::pg::Pg))]
 pub struct Entry {
@@ -44,6 +44,15 @@ pub struct Entry {
     /// One of [`Kind`]'s words.
     pub kind: String,
     pub object_id: String,
+    /// Tells it from another one that has its version after the database lost its last commits, or was restored.
+    pub mark: String,
+}
+
+/// How far one has read: the version of the last entry and its mark; 0 before the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub version: i64,
+    pub mark: String,
 }
 
 /// What an entry is about.
@@ -133,9 +142,15 @@ pub(crate) async fn note(conn: &mut AsyncPgConnection, changes: &[Change]) -> Re
     lock(conn, COMMITS).await?;
     let last: Option<i64> = registry_log::table.select(max(registry_log::version)).first(conn).await?;
     let last = last.unwrap_or_default();
-    let entries: Vec<Entry> = (last.saturating_add(1)..)
-        .zip(told)
-        .map(|(version, (kind, object_id))| Entry { version, kind: kind.as_str().to_owned(), object_id })
+    let entries: Vec<_> = (last.saturating_add(1)..)
+        .zip(&told)
+        .map(|(version, (kind, object_id))| {
+            (
+                registry_log::version.eq(version),
+                registry_log::kind.eq(kind.as_str()),
+                registry_log::object_id.eq(object_id),
+            )
+        })
         .collect();
     diesel::insert_into(registry_log::table).values(&entries).execute(conn).await?;
     let old = registry_log::table.filter(registry_log::version.le(last.saturating_sub(KEPT)));
@@ -150,35 +165,39 @@ async fn lock(conn: &mut AsyncPgConnection, number: i64) -> Result<(), StoreErro
     Ok(())
 }
 
-/// The version of the last change; 0: none, or a database that is not shared.
-pub async fn latest(store: &Store) -> Result<i64, StoreError> {
-    let Pools::Postgres(postgres) = store.pools() else { return Ok(0) };
+/// The last change; version 0: none, or a database that is not shared.
+pub async fn latest(store: &Store) -> Result<Seen, StoreError> {
+    let Pools::Postgres(postgres) = store.pools() else { return Ok(Seen::default()) };
     on_postgres!(store, postgres, PATIENCE, |conn| {
-        let last: Option<i64> = registry_log::table.select(max(registry_log::version)).first(conn).await?;
-        Ok(last.unwrap_or_default())
+        let last = registry_log::table.order(registry_log::version.desc());
+        let last: Option<(i64, String)> =
+            last.select((registry_log::version, registry_log::mark)).first(conn).await.optional()?;
+        Ok(last.map(|(version, mark)| Seen { version, mark }).unwrap_or_default())
     })
 }
 
-/// What came after a version.
-pub async fn since(store: &Store, seen: i64) -> Result<News, StoreError> {
+/// What came after `seen`.
+pub async fn since(store: &Store, seen: &Seen) -> Result<News, StoreError> {
     let Pools::Postgres(postgres) = store.pools() else { return Ok(News::Entries(Vec::new())) };
+    let seen = seen.clone();
     on_postgres!(store, postgres, PATIENCE, |conn| {
-        let ends = registry_log::table.select((min(registry_log::version), max(registry_log::version)));
-        let (first, last): (Option<i64>, Option<i64>) = ends.first(conn).await?;
-        let (first, last) = (first.unwrap_or(1), last.unwrap_or_default());
-        // A log that ends before what was seen is another database's, restored from an older copy.
-        if last < seen || first > seen.saturating_add(1) {
-            return Ok(News::Everything);
-        }
-        if last == seen {
-            return Ok(News::Entries(Vec::new()));
-        }
+        // One more than is new: the entry that was seen last must still be there, and be the same one.
         let query = registry_log::table
-            .filter(registry_log::version.gt(seen))
+            .filter(registry_log::version.ge(seen.version))
             .order(registry_log::version)
             .limit(PAGE)
             .select(Entry::as_select());
-        Ok(News::Entries(query.load(conn).await?))
+        let mut entries: Vec<Entry> = query.load(conn).await?;
+        let first = entries.as_slice().first();
+        let goes_on = match seen.version {
+            0 => first.is_none_or(|first| first.version == 1),
+            version => first.is_some_and(|first| first.version == version && first.mark == seen.mark),
+        };
+        if !goes_on {
+            return Ok(News::Everything);
+        }
+        entries.retain(|entry| entry.version > seen.version);
+        Ok(News::Entries(entries))
     })
 }
 

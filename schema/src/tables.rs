@@ -267,6 +267,7 @@ diesel::table! {
         version -> BigInt,
         kind -> Text,
         object_id -> Text,
+        mark -> Text,
     }
 }
 

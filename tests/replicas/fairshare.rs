@@ -1,6 +1,6 @@
 //! Slots of the fleet: never more than there are, used, and shared by weight wherever a tenant enters.
 
-use crate::support::{Cluster, Load, Mock, Need, Plan, have, run, until};
+use crate::support::{Cluster, Load, Mock, Need, Plan, figure, have, run, until};
 use obleth::mock::MockOptions;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -65,7 +65,9 @@ async fn shares(replicas: usize) {
     let (a, b) = (at_first.stop().await, at_others.stop().await);
     let ratio = a.tokens_between(begun, ended) as f64 / b.tokens_between(begun, ended) as f64;
     let peak = mock.stats().await["peak_running"].as_u64().unwrap();
-    println!("{replicas} replicas: tokens {ratio:.3} : 1, slot use {used:.1} %, {peak} at once at most");
+    figure(&format!("{replicas} replicas: tokens 3 : 1"), format!("{ratio:.3}"), "2.85 to 3.15");
+    figure(&format!("{replicas} replicas: slot use"), format!("{used:.1} %"), "95 %");
+    figure(&format!("{replicas} replicas: most at once"), peak, SLOTS);
     assert!(peak <= SLOTS, "{peak} at once");
     assert!((2.85..=3.15).contains(&ratio), "tokens {ratio:.3} : 1");
     assert!(used >= 95.0, "slot use {used:.1} %");
@@ -104,7 +106,8 @@ fn one_of_four_replicas_may_use_all_slots() {
         let used = slot_use(&mock, async || sleep(span() / 2).await).await;
         let tally = load.stop().await;
         let peak = mock.stats().await["peak_running"].as_u64().unwrap();
-        println!("all load on one of four: slot use {used:.1} %, {peak} at once at most");
+        figure("all load on one of four: slot use", format!("{used:.1} %"), "95 %");
+        figure("all load on one of four: most at once", peak, SLOTS);
         assert!(peak <= SLOTS, "{peak} at once");
         assert!(used >= 95.0, "slot use {used:.1} %");
         assert_eq!(tally.ends().keys().collect::<Vec<_>>(), ["200"]);

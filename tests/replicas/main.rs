@@ -20,9 +20,11 @@
 )]
 
 mod budgets;
+mod cost;
 mod deployment;
 mod fairshare;
 mod haproxy;
 mod harness;
+mod outages;
 mod registry;
 mod support;

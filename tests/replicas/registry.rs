@@ -1,6 +1,6 @@
 //! The registry: what is changed at one replica holds at all of them.
 
-use crate::support::{Caller, Cluster, Mock, Need, Postgres, have, run, until, until_within};
+use crate::support::{Caller, Cluster, Mock, Need, Postgres, figure, have, run, until, until_within};
 use futures_util::future::join_all;
 use obleth::mock::MockOptions;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn a_disabled_key_is_refused_everywhere_within_a_second() {
             }
             slowest = slowest.max(told.elapsed());
         }
-        println!("a disabled key was refused by all after {slowest:?} at most");
+        figure("a disabled key is refused by all after", format!("{slowest:.0?}"), "1 s");
     });
 }
 
@@ -158,7 +158,7 @@ fn a_change_arrives_although_notifications_are_cut_or_the_log_was_pruned() {
         cluster.replicas[1].pause();
         let other = cluster.key(&tenant, json!({"name": "other"})).await;
         let pruned = "WITH gone AS (DELETE FROM registry_log RETURNING 1), \
-            new AS (INSERT INTO registry_log SELECT 20000, 'tenant', 'none' FROM (SELECT count(*) FROM gone) AS n RETURNING 1) \
+            new AS (INSERT INTO registry_log SELECT 20000, 'tenant', 'none', 'mark' FROM (SELECT count(*) FROM gone) AS n RETURNING 1) \
             SELECT count(*) AS number FROM new";
         assert_eq!(books.number(pruned).await, 1);
         cluster.replicas[1].resume();

@@ -10,10 +10,11 @@ use super::{Admin, AdminError, Context};
 use crate::supervise::Undelivered;
 use obleth_core::response_cache::Purge;
 use obleth_schema::changes::{Change, Edit};
-use obleth_schema::feed::{self, Call, Entry, Kind, News};
+use obleth_schema::feed::{self, Call, Entry, Kind, News, Seen};
 use obleth_schema::{Store, StoreError};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -21,23 +22,17 @@ use tokio::time::timeout;
 const CHECK: Duration = Duration::from_millis(750);
 
 /// How far the log is known here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Followed {
-    /// Below 0: the registry was not read yet.
-    version: AtomicI64,
+    /// `None`: the registry was not read yet.
+    seen: Mutex<Option<Seen>>,
     failures: AtomicU64,
 }
 
-impl Default for Followed {
-    fn default() -> Self {
-        Self { version: AtomicI64::new(-1), failures: AtomicU64::new(0) }
-    }
-}
-
 impl Followed {
-    /// Everything up to `version` is in force.
-    pub(super) fn reach(&self, version: i64) {
-        self.version.store(version, Ordering::Release);
+    /// Everything up to here is in force.
+    pub(super) fn reach(&self, seen: Seen) {
+        *self.seen.lock() = Some(seen);
     }
 }
 
@@ -55,7 +50,7 @@ impl Admin {
     pub fn followed(&self) -> FollowCounts {
         let followed = &self.context.followed;
         FollowCounts {
-            version: followed.version.load(Ordering::Acquire).max(0),
+            version: followed.seen.lock().as_ref().map_or(0, |seen| seen.version),
             failures: followed.failures.load(Ordering::Relaxed),
         }
     }
@@ -103,15 +98,13 @@ impl Context {
     /// Takes in what is new. Between two writes of this replica.
     pub(super) async fn follow(&self) -> Result<(), AdminError> {
         loop {
-            let seen = self.followed.version.load(Ordering::Acquire);
-            if seen < 0 {
-                return Ok(());
-            }
-            let entries = match feed::since(&self.store, seen).await? {
+            let Some(seen) = self.followed.seen.lock().clone() else { return Ok(()) };
+            let entries = match feed::since(&self.store, &seen).await? {
                 News::Entries(entries) => entries,
                 News::Everything => return self.load().await,
             };
-            let Some(last) = entries.last().map(|entry| entry.version) else { return Ok(()) };
+            let last = entries.last().map(|entry| Seen { version: entry.version, mark: entry.mark.clone() });
+            let Some(last) = last else { return Ok(()) };
             if entries.iter().any(|entry| Kind::of(&entry.kind) == Kind::All) {
                 return self.load().await;
             }

@@ -4,5 +4,6 @@
 CREATE TABLE registry_log (
     version   INTEGER NOT NULL PRIMARY KEY,
     kind      TEXT    NOT NULL,
-    object_id TEXT    NOT NULL
+    object_id TEXT    NOT NULL,
+    mark      TEXT    NOT NULL DEFAULT ''
 ) STRICT;

@@ -24,7 +24,9 @@ pub struct Replica {
 }
 
 fn spawn(folder: &Path, variables: &[(String, String)]) -> Spawned {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_obleth"));
+    // Figures are those of a release build.
+    let built = std::env::var_os("OBLETH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_obleth").into());
+    let mut command = Command::new(built);
     command
         .arg("serve")
         .env_clear()
@@ -82,6 +84,10 @@ impl Replica {
     /// Where load reaches it.
     pub fn door(&self) -> Door {
         Door::plain(self.proxy)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     pub fn log(&self) -> String {
