@@ -7,6 +7,7 @@ use crate::admin_tokens::AdminTokenRow;
 use crate::audit::AuditRow;
 use crate::capacity::{self, CapacityRow};
 use crate::error::StoreError;
+use crate::feed::Noted;
 use crate::groups::GroupRow;
 use crate::keys::KeyRow;
 use crate::mcp_servers::McpServerRow;
@@ -175,7 +176,7 @@ fn on_sqlite(
     audit: &[AuditRow],
     at: &mut Option<usize>,
     purpose: Purpose,
-) -> Result<(), StoreError> {
+) -> Result<Option<Noted>, StoreError> {
     use diesel::RunQueryDsl;
     conn.immediate_transaction(|conn| {
         // One statement a row: the driver of SQLite has no other kind.
@@ -183,7 +184,7 @@ fn on_sqlite(
             RunQueryDsl::execute(diesel::insert_into(tables::audit::table).values(row), conn)?;
         }
         each!(conn, changes, at, []);
-        purpose.end()
+        purpose.end().map(|()| None)
     })
 }
 
@@ -193,18 +194,23 @@ async fn on_postgres(
     audit: &[AuditRow],
     at: &mut Option<usize>,
     purpose: Purpose,
-) -> Result<(), StoreError> {
+) -> Result<Option<Noted>, StoreError> {
     use diesel_async::RunQueryDsl;
     for rows in audit.chunks(CHUNK) {
         RunQueryDsl::execute(diesel::insert_into(tables::audit::table).values(rows), conn).await?;
     }
     each!(conn, changes, at, [.await]);
-    crate::feed::note(conn, changes).await?;
-    purpose.end()
+    let noted = crate::feed::note(conn, changes).await?;
+    purpose.end().map(|()| noted)
 }
 
-/// Does all of `changes` in their order and adds the audit rows, or does nothing.
-pub async fn apply(store: &Store, changes: &Arc<[Change]>, audit: Vec<AuditRow>) -> Result<(), Refused> {
+/// Does all of `changes` in their order and adds the audit rows, or does nothing. Answers what other replicas are told
+/// of it; `None` where there are none.
+pub async fn apply(
+    store: &Store,
+    changes: &Arc<[Change]>,
+    audit: Vec<AuditRow>,
+) -> Result<Option<Noted>, Refused> {
     run(store, changes, audit, Purpose::Keep).await
 }
 
@@ -212,7 +218,7 @@ pub async fn apply(store: &Store, changes: &Arc<[Change]>, audit: Vec<AuditRow>)
 pub async fn rehearse(store: &Store, changes: &Arc<[Change]>) -> Result<(), Refused> {
     match run(store, changes, Vec::new(), Purpose::Rehearse).await {
         Err(Refused { error: StoreError::Rehearsed, .. }) => Ok(()),
-        other => other,
+        other => other.map(|_| ()),
     }
 }
 
@@ -221,7 +227,7 @@ async fn run(
     changes: &Arc<[Change]>,
     audit: Vec<AuditRow>,
     purpose: Purpose,
-) -> Result<(), Refused> {
+) -> Result<Option<Noted>, Refused> {
     let changes = Arc::clone(changes);
     let patience = if changes.len() > FEW { IMPORT_PATIENCE } else { PATIENCE };
     let done = match store.pools() {
@@ -254,7 +260,7 @@ async fn run(
 
 /// Does one change without an audit row.
 pub(crate) async fn apply_one(store: &Store, change: Change) -> Result<(), StoreError> {
-    apply(store, &Arc::from([change]), Vec::new()).await.map_err(|refused| refused.error)
+    apply(store, &Arc::from([change]), Vec::new()).await.map(|_| ()).map_err(|refused| refused.error)
 }
 
 /// The same, when what shall be deleted need not be there; says whether it was.

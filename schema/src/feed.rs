@@ -55,6 +55,13 @@ pub struct Seen {
     pub mark: String,
 }
 
+/// The entries of one commit: the version of the first, and the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    pub first: i64,
+    pub last: Seen,
+}
+
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -131,10 +138,13 @@ fn told(change: &Change) -> Option<(Kind, String)> {
 
 /// Notes changes that are about to be committed, and tells who listens. Within their transaction, at its end: from here
 /// on no other commit comes in between.
-pub(crate) async fn note(conn: &mut AsyncPgConnection, changes: &[Change]) -> Result<(), StoreError> {
+pub(crate) async fn note(
+    conn: &mut AsyncPgConnection,
+    changes: &[Change],
+) -> Result<Option<Noted>, StoreError> {
     let mut told: Vec<(Kind, String)> = changes.iter().filter_map(told).collect();
     if told.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if told.len() > MANY {
         told = vec![(Kind::All, String::new())];
@@ -142,7 +152,8 @@ pub(crate) async fn note(conn: &mut AsyncPgConnection, changes: &[Change]) -> Re
     lock(conn, COMMITS).await?;
     let last: Option<i64> = registry_log::table.select(max(registry_log::version)).first(conn).await?;
     let last = last.unwrap_or_default();
-    let entries: Vec<_> = (last.saturating_add(1)..)
+    let first = last.saturating_add(1);
+    let entries: Vec<_> = (first..)
         .zip(&told)
         .map(|(version, (kind, object_id))| {
             (
@@ -152,11 +163,15 @@ pub(crate) async fn note(conn: &mut AsyncPgConnection, changes: &[Change]) -> Re
             )
         })
         .collect();
-    diesel::insert_into(registry_log::table).values(&entries).execute(conn).await?;
+    let noted: Vec<(i64, String)> = diesel::insert_into(registry_log::table)
+        .values(&entries)
+        .returning((registry_log::version, registry_log::mark))
+        .get_results(conn)
+        .await?;
     let old = registry_log::table.filter(registry_log::version.le(last.saturating_sub(KEPT)));
     diesel::delete(old).execute(conn).await?;
     diesel::sql_query(format!("NOTIFY {CHANNEL}")).execute(conn).await?;
-    Ok(())
+    Ok(noted.into_iter().max().map(|(version, mark)| Noted { first, last: Seen { version, mark } }))
 }
 
 async fn lock(conn: &mut AsyncPgConnection, number: i64) -> Result<(), StoreError> {

@@ -185,6 +185,7 @@ fn an_admin_token_and_a_purge_hold_everywhere() {
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
         cluster.knows(&key).await;
         let body = json!({"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "Hi"}]});
+        let books = cluster.books().await;
         let kept = async || {
             let answer = cluster.client(1, &key).post("/v1/chat/completions", &body).await.expect(200);
             answer.header("x-obleth-cache").unwrap().to_owned()
@@ -192,6 +193,20 @@ fn an_admin_token_and_a_purge_hold_everywhere() {
         until("the model's cache is on there", async || (kept().await == "hit").then_some(())).await;
         cluster.api(0).delete("/api/v1/cache").await.expect(204);
         until_within(BOUND, "it is forgotten", async || (kept().await == "miss").then_some(())).await;
+        // Once: also the one that was asked does not hear of it again and forgets what it has kept since.
+        for replica in 0..2 {
+            cluster.api(replica).delete("/api/v1/cache").await.expect(204);
+            let caller = cluster.client(replica, &key);
+            let ask = async || caller.post("/v1/chat/completions", &body).await.expect(200);
+            assert_eq!(ask().await.header("x-obleth-cache"), Some("miss"));
+            let other = &cluster.replicas[1 - replica];
+            let latest = books.number("SELECT max(version) AS number FROM registry_log").await;
+            until_within(2 * BOUND, "the other has followed", async || {
+                (other.metric("obleth_registry_version").await >= latest as f64).then_some(())
+            })
+            .await;
+            assert_eq!(ask().await.header("x-obleth-cache"), Some("hit"));
+        }
         let token =
             cluster.api(0).post("/api/v1/admin-tokens", &json!({"name": "t", "role": "viewer"})).await;
         let token = token.expect(201).json();

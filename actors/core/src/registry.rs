@@ -116,6 +116,13 @@ pub struct Key {
     pub used: LastUse,
 }
 
+impl Key {
+    /// Whether it is let in at this time: neither disabled nor expired.
+    pub fn works_at(&self, now_unix_micros: i64) -> bool {
+        !self.disabled && self.expires_at.is_none_or(|at| now_unix_micros < at)
+    }
+}
+
 /// An MCP server that tenants may call.
 #[derive(Clone, Debug)]
 pub struct McpServer {
@@ -190,6 +197,11 @@ impl Registry {
         self.tenants.get(&id)
     }
 
+    /// All tenants, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
     /// The brownout policies that tenants have, each once.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.keys()
@@ -222,7 +234,10 @@ impl Registry {
     pub fn remove_model(&mut self, id: ModelId) {
         if let Some(old) = self.models.remove(&id) {
             for name in old.aliases.iter().chain([&old.name]) {
-                self.model_names.remove(name);
+                // Another model may have the name by now.
+                if self.model_names.get(name) == Some(&id) {
+                    self.model_names.remove(name);
+                }
             }
         }
     }
@@ -275,10 +290,17 @@ impl Registry {
     /// Forgets a key.
     pub fn remove_key(&mut self, id: KeyId) {
         if let Some(old) = self.keys.remove(&id) {
-            self.digests.remove(&old.digest);
+            self.forget_digest(&old.digest, id);
             if let Some((previous, _)) = old.previous.as_deref() {
-                self.digests.remove(previous);
+                self.forget_digest(previous, id);
             }
+        }
+    }
+
+    /// Another key may have the digest by now.
+    fn forget_digest(&mut self, digest: &KeyDigest, of: KeyId) {
+        if self.digests.get(digest).is_some_and(|key| key.id == of) {
+            self.digests.remove(digest);
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Changes that the scheduler takes under one lock.
-const AT_ONCE: usize = 256;
+pub(super) const AT_ONCE: usize = 256;
 
 /// A change that was checked, and what the audit says of it.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ fn forgets(registry: &Registry, effect: &Effect) -> Option<Forget> {
 /// The key whose queued requests are refused from here on. Those of a tenant go with [`fairshare::Change::Suspend`].
 fn dismisses(registry: &Registry, effect: &Effect) -> Option<fairshare::Change> {
     match effect {
-        Effect::Key(key) if key.disabled || key.expires_at.is_some_and(|at| at <= unix_micros()) => {
+        Effect::Key(key) if !key.works_at(unix_micros()) => {
             Some(fairshare::Change::DismissKey(key.tenant, key.id))
         }
         Effect::NoKey(id) => registry.key(*id).map(|key| fairshare::Change::DismissKey(key.tenant, key.id)),
@@ -157,8 +157,13 @@ impl Context {
         let now = unix_micros();
         let audit = steps.iter().map(|step| step.audit(origin, now)).collect();
         let changes: Arc<[Change]> = steps.into_iter().map(|step| step.change).collect();
-        apply(&self.store, &changes, audit).await.map_err(|refused| explain(&changes, refused))?;
-        self.put_in_force(effects).await.map_err(|error| (None, error))
+        let noted =
+            apply(&self.store, &changes, audit).await.map_err(|refused| explain(&changes, refused))?;
+        self.put_in_force(effects).await.map_err(|error| (None, error))?;
+        if let Some(noted) = noted {
+            self.followed.pass(noted);
+        }
+        Ok(())
     }
 
     /// Says whether [`Self::commit_all`] would do, and does nothing: the transaction is made and taken back.

@@ -10,7 +10,7 @@ use super::{Admin, AdminError, Context};
 use crate::supervise::Undelivered;
 use obleth_core::response_cache::Purge;
 use obleth_schema::changes::{Change, Edit};
-use obleth_schema::feed::{self, Call, Entry, Kind, News, Seen};
+use obleth_schema::feed::{self, Call, Entry, Kind, News, Noted, Seen};
 use obleth_schema::{Store, StoreError};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -33,6 +33,14 @@ impl Followed {
     /// Everything up to here is in force.
     pub(super) fn reach(&self, seen: Seen) {
         *self.seen.lock() = Some(seen);
+    }
+
+    /// These are in force too, being this replica's own. Behind others that are not they are read with them.
+    pub(super) fn pass(&self, Noted { first, last }: Noted) {
+        let mut seen = self.seen.lock();
+        if seen.as_ref().is_some_and(|seen| seen.version.checked_add(1) == Some(first)) {
+            *seen = Some(last);
+        }
     }
 }
 

@@ -117,6 +117,8 @@ pub enum SubjectPlan {
 #[derive(Debug, Default)]
 struct Record {
     remotes: Vec<Remote>,
+    /// The era of their totals.
+    era: u64,
     told: Option<Told>,
     /// When anything of it changed last.
     at: Moment,
@@ -332,7 +334,11 @@ impl FairQueue {
         }
         if told.era > account.era {
             account.begin_era(told.era, told.offset);
-            record.remotes.clear();
+        }
+        if record.era != account.era {
+            // It began here or there: nothing of it was heard before.
+            record.era = account.era;
+            record.remotes.iter_mut().for_each(|remote| remote.total = 0);
         }
         let place = record.remotes.iter().position(|remote| remote.from == from);
         let remote = match place.and_then(|place| record.remotes.get_mut(place)) {
@@ -371,9 +377,6 @@ impl FairQueue {
             if tenant.account.tag > highest {
                 let era = tenant.account.era.saturating_add(1);
                 tenant.account.begin_era(era, highest);
-                if let Some(shared) = self.shared.as_mut() {
-                    shared.records.records.entry(Whose::Tenant(place)).or_default().remotes.clear();
-                }
                 self.refresh(place);
             }
         }

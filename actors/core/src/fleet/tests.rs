@@ -1,5 +1,6 @@
 //! Replicas and a store on a virtual clock.
 
+mod merge;
 mod names;
 mod sim;
 mod trials;

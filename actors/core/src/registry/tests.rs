@@ -17,6 +17,29 @@ fn key(id: u128, secret: &str) -> Key {
     }
 }
 
+fn model(id: u128, name: &str, aliases: &[&str]) -> Model {
+    Model {
+        id: ModelId(Uuid::from_u128(id)),
+        name: name.into(),
+        upstream_model: "up".into(),
+        api_base: None,
+        api_key: None,
+        price: Prices::default(),
+        context_window: None,
+        max_output_tokens: None,
+        admission_weight: CostFactor::ONE,
+        max_in_flight: None,
+        enabled: true,
+        aliases: aliases.iter().map(|alias| (*alias).into()).collect(),
+        fallbacks: Vec::new(),
+        request_timeout_secs: None,
+        upstream_headers: Vec::new(),
+        cache_ttl: None,
+        upstream_mark: crate::response_cache::MarkOf::default().mark(),
+        created_unix: 0,
+    }
+}
+
 #[test]
 fn a_key_is_found_by_its_secret_until_it_is_replaced() {
     let mut registry = Registry::default();
@@ -28,6 +51,30 @@ fn a_key_is_found_by_its_secret_until_it_is_replaced() {
     assert!(find(&before, "old") && !find(&before, "new"), "a snapshot does not change under its reader");
     registry.remove_key(KeyId(Uuid::from_u128(1)));
     assert!(!find(&registry, "new"));
+}
+
+#[test]
+fn what_has_passed_to_another_stays_there_when_its_former_owner_goes() {
+    let mut registry = Registry::default();
+    registry.put_key(key(1, "shared"));
+    registry.put_key(key(2, "shared"));
+    registry.remove_key(KeyId(Uuid::from_u128(1)));
+    let found = registry.key_of(&KeyDigest::of("shared", None), 0).map(|key| key.id);
+    assert_eq!(found, Some(KeyId(Uuid::from_u128(2))));
+    let mut rotated = key(3, "third");
+    rotated.previous = Some(Box::new((KeyDigest::of("shared", None), 1_000)));
+    registry.put_key(rotated);
+    registry.put_key(key(2, "other"));
+    assert!(registry.key_of(&KeyDigest::of("shared", None), 999).is_some());
+
+    let named = |registry: &Registry, name| registry.model_named(name).map(|model| model.id.0.as_u128());
+    registry.put_model(model(1, "m", &["x"]));
+    registry.put_model(model(2, "n", &["x"]));
+    registry.put_model(model(1, "m", &[]));
+    assert_eq!(named(&registry, "x"), Some(2));
+    registry.put_model(model(3, "m", &[]));
+    registry.remove_model(ModelId(Uuid::from_u128(1)));
+    assert_eq!(named(&registry, "m"), Some(3));
 }
 
 #[test]
