@@ -114,7 +114,7 @@ chaos_haproxy() {
   replicas haproxy::a_stream
 }
 
-# tests FILTER: the long forms of tests of tests/replicas, with a release binary.
+# long PART: the long forms of tests of tests/replicas, with a release binary.
 long() {
   need_postgres "$1" || return 0
   OBLETH_BIN=$(release_bin) OBLETH_CHAOS_SECS=${OBLETH_CHAOS_SECS:-60} \

@@ -91,6 +91,42 @@ fn four_replicas_share_by_weight() {
 }
 
 #[test]
+fn a_weight_that_changes_under_load_holds_everywhere_at_once() {
+    if !have(&[Need::Postgres, Need::Redis]) {
+        return;
+    }
+    run(async {
+        let mock = Mock::start(pace());
+        let cluster = started(2, &mock).await;
+        let a = cluster.tenant(json!({"name": "a", "weight": 300})).await;
+        let path = format!("/api/v1/tenants/{a}");
+        let a = cluster.key(&a, json!({"name": "k"})).await;
+        let b = cluster.tenant(json!({"name": "b", "weight": 100})).await;
+        let b = cluster.key(&b, json!({"name": "k"})).await;
+        cluster.knows(&a).await;
+        cluster.knows(&b).await;
+        let doors = cluster.doors();
+        let (first, other) = (
+            Load::start(Plan::new("a", &a, &doors[..1], 24)),
+            Load::start(Plan::new("b", &b, &doors[1..], 24)),
+        );
+        // Both replicas have charged: what they did before the change must not count after it.
+        until("both are served", async || (first.served() > 90 && other.served() > 30).then_some(())).await;
+        cluster.api(1).patch(&path, &json!({"weight": 100})).await.expect(200);
+        // What was granted by the old weights, and a second to hear of the new one.
+        sleep(Duration::from_secs(1) + 2 * EACH).await;
+        let begun = Instant::now();
+        sleep(span()).await;
+        let ended = Instant::now();
+        let (a, b) = (first.stop().await, other.stop().await);
+        let ratio = a.tokens_between(begun, ended) as f64 / b.tokens_between(begun, ended) as f64;
+        figure("3 : 1 made 1 : 1 under load: tokens after a second", format!("{ratio:.3}"), "0.95 to 1.05");
+        assert!((0.95..=1.05).contains(&ratio), "tokens {ratio:.3} : 1");
+        mock.stop().await;
+    });
+}
+
+#[test]
 fn one_of_four_replicas_may_use_all_slots() {
     if !have(&[Need::Postgres, Need::Redis]) {
         return;

@@ -44,11 +44,10 @@ impl Site {
         let mock = Mock::start(pace);
         let plans = Cluster::of(2).upstream(&mock.base());
         let plans = variables.iter().fold(plans, |plans, (name, value)| plans.all(name, value));
-        let mut cluster = plans.start().await;
+        let cluster = plans.start().await;
         cluster.model(json!({"model_name": "m"})).await;
         let tenant = cluster.tenant(json!({"name": "acme"})).await;
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
-        cluster.replicas[1].restart().await;
         cluster.knows(&key).await;
         let (certificate, port) = (Certificate::make(), free_port());
         let replicas = [cluster.replicas[0].proxy, cluster.replicas[1].proxy];

@@ -24,12 +24,10 @@ fn replicas_serve_a_load_and_one_that_is_killed_comes_back_with_its_journal() {
     }
     run(async {
         let mock = Mock::start(pace());
-        // Until changes are told, a replica knows what was there at its start.
         let mut cluster = Cluster::of(2).upstream(&mock.base()).start().await;
         cluster.model(json!({"model_name": "m"})).await;
         let tenant = cluster.tenant(json!({"name": "acme"})).await;
         let key = cluster.key(&tenant, json!({"name": "k"})).await;
-        cluster.replicas[1].restart().await;
         cluster.knows(&key).await;
         let load = Load::start(Plan::new("a", &key, &cluster.doors(), 8));
         until("some are served", async || (load.served() > 100).then_some(())).await;

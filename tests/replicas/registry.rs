@@ -173,6 +173,77 @@ fn a_change_arrives_although_notifications_are_cut_or_the_log_was_pruned() {
 }
 
 #[test]
+fn one_who_waits_does_not_get_past_a_change_that_was_missed() {
+    if !have(&[Need::PrivatePostgres, Need::Redis]) {
+        return;
+    }
+    run(async {
+        let postgres = Postgres::start().await;
+        let long = Duration::from_secs(600);
+        let mock = Mock::start(MockOptions { ttft: long, ..MockOptions::default() });
+        let cluster = Cluster::of(2)
+            .database(&postgres.url)
+            .upstream(&mock.base())
+            .all("OBLETH_GLOBAL_MAX_IN_FLIGHT", "1")
+            .start()
+            .await;
+        cluster.model(json!({"model_name": "m"})).await;
+        cluster.model(json!({"model_name": "n"})).await;
+        let mut keys = Vec::new();
+        for name in ["holds", "suspended", "gone", "disabled", "of a model"] {
+            let tenant = cluster.tenant(json!({"name": name})).await;
+            let path = format!("/api/v1/tenants/{tenant}");
+            let made = cluster.api(0).post(&format!("{path}/keys"), &json!({"name": "k"})).await.json();
+            keys.push((made["secret"].as_str().unwrap().to_owned(), path, made["key"]["id"].clone()));
+        }
+        let ask = |who: usize, model: &str| {
+            let caller = cluster.client(1, &keys[who].0);
+            let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+            actix_rt::spawn(async move { caller.post("/v1/chat/completions", &body).await })
+        };
+        for (key, ..) in &keys {
+            cluster.knows(key).await;
+        }
+        let holds = ask(0, "m");
+        until("one runs", async || (mock.stats().await["running"] == 1).then_some(())).await;
+        let wait = [(1, "m"), (2, "m"), (3, "m"), (4, "n")].map(|(who, model)| ask(who, model));
+        until("the others wait", async || {
+            let waiting = async |model: &str| {
+                cluster.replicas[1].metric(&format!("obleth_queue_depth{{model=\"{model}\"}}")).await
+            };
+            (waiting("m").await == 3.0 && waiting("n").await == 1.0).then_some(())
+        })
+        .await;
+        cluster.replicas[1].pause();
+        let api = cluster.api(0);
+        api.patch(&keys[1].1, &json!({"status": "suspended"})).await.expect(200);
+        api.delete(&keys[2].1).await.expect(204);
+        let key = format!("/api/v1/keys/{}", keys[3].2.as_str().unwrap());
+        api.patch(&key, &json!({"disabled": true})).await.expect(200);
+        api.delete("/api/v1/models/n").await.expect(204);
+        let pruned = "WITH gone AS (DELETE FROM registry_log RETURNING 1), \
+            new AS (INSERT INTO registry_log SELECT 20000, 'tenant', 'none', 'mark' FROM (SELECT count(*) FROM gone) AS n RETURNING 1) \
+            SELECT count(*) AS number FROM new";
+        assert_eq!(cluster.books().await.number(pruned).await, 1);
+        cluster.replicas[1].resume();
+        let mut statuses = Vec::new();
+        for waits in wait {
+            let answer = tokio::time::timeout(10 * BOUND, waits).await.expect("an answer").unwrap();
+            statuses.push((answer.status, answer.json()["error"]["code"].clone()));
+        }
+        let wanted = [
+            (403, json!("tenant_suspended")),
+            (403, json!("tenant_suspended")),
+            (403, json!("key_disabled")),
+            (404, json!("model_not_found")),
+        ];
+        assert_eq!(statuses, wanted);
+        holds.abort();
+        mock.stop().await;
+    });
+}
+
+#[test]
 fn an_admin_token_and_a_purge_hold_everywhere() {
     if !have(&[Need::Postgres, Need::Redis]) {
         return;

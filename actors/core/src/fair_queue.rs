@@ -49,7 +49,7 @@ pub use check::Broken;
 pub use explain::{Bound, Position};
 pub use fairness::{Fairness, Weights, tokens_a_weight};
 pub use loads::{Load, Loads};
-pub use merge::{NotTold, Subject, SubjectPlan, Told};
+pub use merge::{Measure, NotTold, Subject, SubjectPlan, Told};
 pub use picture::{GroupRow, LaneRow, ModelRow, Picture, TenantRow};
 pub use plan::{
     Demand, Effect, Grant, GroupPlan, ModelPlan, NO_CAP, Refusal, SeatRecord, Settings, Spent, TenantPlan,

@@ -92,6 +92,11 @@ impl Account {
         let era = self.era.saturating_add(1);
         *self = Self { tag: to.saturating_add(debt), credit: 0, floor: to, own: 0, others: 0, era };
     }
+
+    /// Is among others with a clock of their own already, and has no credit there.
+    pub(super) fn arrive(&mut self, clock: Tag) {
+        *self = Self { credit: 0, floor: clock.min(self.tag), ..*self };
+    }
 }
 
 /// A clock of a pool: of one group on one model, or of the groups on one model.

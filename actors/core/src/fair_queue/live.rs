@@ -156,15 +156,8 @@ impl FairQueue {
     pub(super) fn apply_tenant(&mut self, place: Place, plan: TenantPlan) {
         let Some(old) = self.tenants.at(place).map(|tenant| tenant.plan) else { return };
         let group = self.meet_group(plan.group);
-        if plan.group.id != old.group.id {
-            self.move_tenant(place, group);
-        }
-        if plan.weight != old.weight {
-            let clock = self.clock_of(place);
-            if let Some(tenant) = self.tenants.at_mut(place) {
-                tenant.account.reweigh(clock, old.weight, plan.weight);
-                tenant.contends_since = None;
-            }
+        if plan.measure() != old.measure() {
+            self.remeasure_tenant(place, old, plan, group);
         }
         if let Some(tenant) = self.tenants.at_mut(place) {
             tenant.plan = plan;
@@ -173,18 +166,51 @@ impl FairQueue {
         self.refresh(place);
     }
 
+    /// Another weight, another group, or both; unless another replica has seen to it already.
+    fn remeasure_tenant(&mut self, place: Place, old: TenantPlan, plan: TenantPlan, group: Place) {
+        let (own, new) = (old.measure(), plan.measure());
+        let before = self.shared.as_ref().map_or(own, |shared| shared.records.measure_of_tenant(place, own));
+        if new.group != own.group {
+            self.move_tenant(place, group, before.group == new.group);
+        }
+        let clock = self.clock_of(place);
+        if let Some(tenant) = self.tenants.at_mut(place) {
+            if before == new {
+                tenant.account.remeasure(own.weight, new.weight);
+            } else if before.weight != new.weight {
+                let clock = clock.unwrap_or(tenant.account.tag);
+                tenant.account.reweigh(clock, before.weight, new.weight);
+            }
+            if new.weight != own.weight {
+                tenant.contends_since = None;
+            }
+        }
+        if let Some(shared) = self.shared.as_mut() {
+            shared.records.own_measure_of_tenant(place);
+        }
+    }
+
     /// Puts a new plan of a group into force.
     pub(super) fn apply_group(&mut self, place: Place, plan: GroupPlan) {
-        let Self { groups, models, watch, .. } = self;
+        let Self { groups, models, watch, shared, .. } = self;
         let Some(group) = groups.at_mut(place) else { return };
         if group.plan == plan {
             return;
         }
+        let own = group.plan.measure();
+        let before = shared.as_ref().map_or(own, |shared| shared.records.measure_of_group(place, own));
         let active =
             group.cells.iter().enumerate().filter(|(_, cell)| cell.as_ref().is_some_and(|c| c.counted > 0));
         let clocks = active.filter_map(|(model, _)| Some(models.at(model)?.clock.now()));
         let clock = clocks.max().unwrap_or(group.account.tag);
-        group.account.reweigh(clock, group.plan.weight, plan.weight);
+        if before == plan.measure() {
+            group.account.remeasure(group.plan.weight, plan.weight);
+        } else {
+            group.account.reweigh(clock, before.weight, plan.weight);
+        }
+        if let Some(shared) = shared {
+            shared.records.own_measure_of_group(place);
+        }
         if group.plan.weight != plan.weight {
             group.weighed_since = watch.now;
         }
@@ -192,8 +218,9 @@ impl FairQueue {
         self.refresh_group(place);
     }
 
-    /// Leaves a group and enters another at its clock. Running requests stay charged to the old group.
-    fn move_tenant(&mut self, place: Place, to: Place) {
+    /// Leaves a group and enters another at its clock, where its tag may be already. Running requests stay charged to
+    /// the old group.
+    fn move_tenant(&mut self, place: Place, to: Place, is_there: bool) {
         let before = self.clock_of(place);
         self.withdraw(place);
         let Some(tenant) = self.tenants.at_mut(place) else { return };
@@ -210,7 +237,12 @@ impl FairQueue {
         self.welcome(place, to, queued);
         let after = self.clock_of(place);
         if let Some(tenant) = self.tenants.at_mut(place) {
-            tenant.account.rebase(before, after);
+            let tag = tenant.account.tag;
+            if is_there {
+                tenant.account.arrive(after.unwrap_or(tag));
+            } else {
+                tenant.account.rebase(before.unwrap_or(tag), after.unwrap_or_default());
+            }
         }
         self.refresh(place);
         self.forget_group_if_empty(from);
@@ -233,15 +265,16 @@ impl FairQueue {
         group.queued = group.queued.saturating_add(queued);
     }
 
-    /// The clock to measure a tenant by: the foremost of the pools where it is active, else of all it
-    /// was heard of on.
-    pub(super) fn clock_of(&self, tenant: Place) -> Tag {
-        let Some(tenant) = self.tenants.at(tenant) else { return 0 };
-        let Some(group) = self.groups.at(tenant.group) else { return 0 };
+    /// The clock to measure a tenant by: the foremost of the pools where it is active, else of all it was heard of on,
+    /// else of all its group has, as one that is known from other replicas alone.
+    pub(super) fn clock_of(&self, tenant: Place) -> Option<Tag> {
+        let tenant = self.tenants.at(tenant)?;
+        let group = self.groups.at(tenant.group)?;
         let clocks = |active: bool| {
             let lanes = tenant.lanes.iter().filter(move |lane| !active || lane.is_active());
             lanes.map(|lane| group.clock(lane.model)).max()
         };
-        clocks(true).or_else(|| clocks(false)).unwrap_or_default()
+        let all = || group.cells.iter().flatten().map(|cell| cell.clock.now()).max();
+        clocks(true).or_else(|| clocks(false)).or_else(all)
     }
 }

@@ -7,7 +7,9 @@
 //! own total, not what was added to it, and the offset; totals replace each other and offsets meet in their maximum, so
 //! telling twice, late or in another order ends in the same tag. Whatever lifts a tag raises its offset. Where a tag must
 //! fall (another weight, another group, an outage that is over) an *era* begins with an offset and totals of its own, and
-//! the later era counts. Clocks meet in their maximum.
+//! the later era counts. It is told with its *measure*, by which weight and among which group's tenants the tag was set anew,
+//! so that one that hears of the era before it hears of the change does not do it a second time. Clocks meet in their
+//! maximum.
 
 use super::account::{Account, Tag};
 use super::plan::{GroupPlan, TenantPlan};
@@ -72,6 +74,39 @@ impl FromStr for Subject {
     }
 }
 
+/// What a tag is measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    pub weight: Share,
+    /// The group whose clock a tenant is among; of a group none.
+    pub group: Option<GroupId>,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weight = self.weight.get();
+        match self.group {
+            Some(group) => write!(f, "{weight}.{}", group.0.simple()),
+            None => write!(f, "{weight}"),
+        }
+    }
+}
+
+impl FromStr for Measure {
+    type Err = NotTold;
+
+    fn from_str(text: &str) -> Result<Self, NotTold> {
+        let (weight, group) = match text.split_once('.') {
+            Some((weight, group)) => {
+                (weight, Some(GroupId(uuid::Uuid::parse_str(group).map_err(|_| NotTold)?)))
+            }
+            None => (text, None),
+        };
+        let weight = weight.parse().ok().and_then(Share::new).ok_or(NotTold)?;
+        Ok(Self { weight, group })
+    }
+}
+
 /// What a replica tells of a subject. Of a clock only the offset counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
@@ -81,12 +116,15 @@ pub struct Told {
     pub total: i128,
     /// Something of it waits there.
     pub waiting: bool,
+    /// That of the era; of a clock none.
+    pub measure: Option<Measure>,
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { era, offset, total, waiting } = self;
-        write!(f, "{era} {offset} {total} {}", u8::from(*waiting))
+        let Self { era, offset, total, waiting, measure } = self;
+        write!(f, "{era} {offset} {total} {}", u8::from(*waiting))?;
+        measure.map_or(Ok(()), |measure| write!(f, " {measure}"))
     }
 }
 
@@ -94,13 +132,19 @@ impl FromStr for Told {
     type Err = NotTold;
 
     fn from_str(text: &str) -> Result<Self, NotTold> {
-        let parts: SmallVec<[&str; 4]> = text.split(' ').collect();
-        let [era, offset, total, waiting] = parts.as_slice() else { return Err(NotTold) };
+        let parts: SmallVec<[&str; 5]> = text.split(' ').collect();
+        let [era, offset, total, waiting, measure @ ..] = parts.as_slice() else { return Err(NotTold) };
+        let measure = match measure {
+            [] => None,
+            [measure] => Some(measure.parse()?),
+            _ => return Err(NotTold),
+        };
         Ok(Self {
             era: era.parse().map_err(|_| NotTold)?,
             offset: offset.parse().map_err(|_| NotTold)?,
             total: total.parse().map_err(|_| NotTold)?,
             waiting: *waiting == "1",
+            measure,
         })
     }
 }
@@ -119,6 +163,8 @@ struct Record {
     remotes: Vec<Remote>,
     /// The era of their totals.
     era: u64,
+    /// The measure of this era, when it is not that of the plan that is known here.
+    measure: Option<Measure>,
     told: Option<Told>,
     /// When anything of it changed last.
     at: Moment,
@@ -204,6 +250,34 @@ impl Records {
         self.waits(Whose::Group(place), now)
     }
 
+    /// What a tenant's tag is measured by, where the plan says `own`.
+    pub(super) fn measure_of_tenant(&self, place: Place, own: Measure) -> Measure {
+        self.measure(Whose::Tenant(place)).unwrap_or(own)
+    }
+
+    /// The same of a group.
+    pub(super) fn measure_of_group(&self, place: Place, own: Measure) -> Measure {
+        self.measure(Whose::Group(place)).unwrap_or(own)
+    }
+
+    fn measure(&self, whose: Whose) -> Option<Measure> {
+        self.records.get(&whose)?.measure
+    }
+
+    /// From here on a tenant's tag is measured by its plan.
+    pub(super) fn own_measure_of_tenant(&mut self, place: Place) {
+        if let Some(record) = self.records.get_mut(&Whose::Tenant(place)) {
+            record.measure = None;
+        }
+    }
+
+    /// The same of a group.
+    pub(super) fn own_measure_of_group(&mut self, place: Place) {
+        if let Some(record) = self.records.get_mut(&Whose::Group(place)) {
+            record.measure = None;
+        }
+    }
+
     pub(super) const fn first_era(&self) -> u64 {
         self.first_era
     }
@@ -213,6 +287,13 @@ impl Account {
     /// What the tag was before anything was charged in this era.
     fn offset(&self, weight: Share) -> Tag {
         self.tag.saturating_sub(Self::charged(self.own.saturating_add(self.others), weight))
+    }
+
+    /// The plan has become what the tag is measured by already.
+    pub(super) fn remeasure(&mut self, old: Share, new: Share) {
+        let offset = self.offset(old);
+        self.tag = offset.saturating_add(Self::charged(self.own.saturating_add(self.others), new));
+        self.floor = self.floor.min(self.tag);
     }
 
     /// Takes in what another replica tells, of whom `known` was the total.
@@ -235,16 +316,17 @@ impl FairQueue {
             let found = match whose {
                 Whose::Tenant(place) => self.tenants.at(place).map(|tenant| {
                     let subject = Subject::Tenant(tenant.plan.id);
-                    (subject, tenant.account, tenant.plan.weight, tenant.queued.count > 0)
+                    (subject, tenant.account, tenant.plan.measure(), tenant.queued.count > 0)
                 }),
                 Whose::Group(place) => self.groups.at(place).map(|group| {
-                    (Subject::Group(group.plan.id), group.account, group.plan.weight, group.queued > 0)
+                    (Subject::Group(group.plan.id), group.account, group.plan.measure(), group.queued > 0)
                 }),
             };
-            let Some((subject, account, weight, waiting)) = found else { continue };
-            let offset = account.offset(weight);
-            let told = Told { era: account.era, offset, total: account.own, waiting };
+            let Some((subject, account, measure, waiting)) = found else { continue };
+            let offset = account.offset(measure.weight);
             let record = shared.records.records.entry(whose).or_default();
+            let measure = Some(record.measure.unwrap_or(measure));
+            let told = Told { era: account.era, offset, total: account.own, waiting, measure };
             if record.told != Some(told) {
                 record.told = Some(told);
                 record.at = self.watch.now;
@@ -319,11 +401,13 @@ impl FairQueue {
         let Self { tenants, groups, shared, watch, .. } = self;
         let found = match whose {
             Whose::Tenant(place) => {
-                tenants.at_mut(place).map(|tenant| (&mut tenant.account, tenant.plan.weight))
+                tenants.at_mut(place).map(|tenant| (&mut tenant.account, tenant.plan.measure()))
             }
-            Whose::Group(place) => groups.at_mut(place).map(|group| (&mut group.account, group.plan.weight)),
+            Whose::Group(place) => {
+                groups.at_mut(place).map(|group| (&mut group.account, group.plan.measure()))
+            }
         };
-        let (Some((account, weight)), Some(shared)) = (found, shared.as_mut()) else { return };
+        let (Some((account, own)), Some(shared)) = (found, shared.as_mut()) else { return };
         let record = shared.records.records.entry(whose).or_default();
         record.at = watch.now;
         if told.era < account.era {
@@ -334,7 +418,11 @@ impl FairQueue {
         }
         if told.era > account.era {
             account.begin_era(told.era, told.offset);
+            record.measure = told.measure.filter(|measure| *measure != own);
         }
+        // Both have begun this era, by different measures: the one that hears of its plan later will begin another one.
+        let agreed = told.measure.is_none_or(|measure| measure == record.measure.unwrap_or(own));
+        let told = Told { offset: if agreed { told.offset } else { Tag::MIN }, ..told };
         if record.era != account.era {
             // It began here or there: nothing of it was heard before.
             record.era = account.era;
@@ -352,7 +440,7 @@ impl FairQueue {
                 remote
             }
         };
-        account.merge(weight, remote.total, told);
+        account.merge(own.weight, remote.total, told);
         *remote = Remote { from, total: told.total, waiting: told.waiting, at: watch.now };
     }
 
@@ -370,7 +458,7 @@ impl FairQueue {
         let lag = self.settings.lag();
         let places: Vec<Place> = self.tenants.iter().map(|(place, _)| place).collect();
         for place in places {
-            let clock = self.clock_of(place);
+            let Some(clock) = self.clock_of(place) else { continue };
             let Some(tenant) = self.tenants.at_mut(place) else { continue };
             let most = outstanding.get(&place).copied().unwrap_or_default().max(lag);
             let highest = clock.saturating_add(super::account::span(most, tenant.plan.weight));

@@ -198,7 +198,7 @@ impl FairQueue {
             queued: tenant.queued.count,
             served_cost: tenant.served,
             virtual_time: tenant.account.tag,
-            lag: tenant.account.tag.saturating_sub(self.clock_of(place)),
+            lag: self.clock_of(place).map_or(0, |clock| tenant.account.tag.saturating_sub(clock)),
             blocked: tenant.blocked() && tenant.queued.count > 0,
             waiting_since: self.waiting_since(tenant),
             contends_since: tenant.contends_since,

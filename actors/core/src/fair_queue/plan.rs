@@ -1,5 +1,6 @@
 //! What the shell says to the queue and what it hears.
 
+use super::merge::Measure;
 use crate::ids::{GroupId, KeyId, ModelId, TenantId};
 use crate::moment::Moment;
 use crate::units::{CostFactor, Share};
@@ -68,6 +69,20 @@ pub struct TenantPlan {
     pub max_in_flight: Option<u32>,
     /// Requests of the tenant that may wait; `None` = the default.
     pub max_queued: Option<u32>,
+}
+
+impl GroupPlan {
+    /// What the group's tag is measured by.
+    pub fn measure(self) -> Measure {
+        Measure { weight: self.weight, group: None }
+    }
+}
+
+impl TenantPlan {
+    /// What the tenant's tag is measured by.
+    pub fn measure(self) -> Measure {
+        Measure { weight: self.weight, group: Some(self.group.id) }
+    }
 }
 
 /// A model pool as each demand carries it.

@@ -1,6 +1,7 @@
-use crate::fair_queue::{Subject, Told};
+use crate::fair_queue::{Measure, Subject, Told};
 use crate::fleet::{Pool, fixed, unfixed};
 use crate::ids::{GroupId, ModelId, TenantId};
+use crate::units::Share;
 use uuid::Uuid;
 
 #[test]
@@ -22,9 +23,15 @@ fn names_are_read_as_they_are_written() {
         assert!(wrong.parse::<Pool>().is_err(), "{wrong}");
         assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
     }
-    let told = Told { era: 3, offset: -5_i128 << 80, total: 1_i128 << 90, waiting: true };
-    assert_eq!(told.to_string().parse(), Ok(told));
-    assert!("1 2 3".parse::<Told>().is_err());
+    let weight = Share::new(7).unwrap();
+    for measure in [None, Some(Measure { weight, group: None }), Some(Measure { weight, group: Some(group) })]
+    {
+        let told = Told { era: 3, offset: -5_i128 << 80, total: 1_i128 << 90, waiting: true, measure };
+        assert_eq!(told.to_string().parse(), Ok(told));
+    }
+    for wrong in ["1 2 3", "1 2 3 1 0", "1 2 3 1 7.x", "1 2 3 1 7 8"] {
+        assert!(wrong.parse::<Told>().is_err(), "{wrong}");
+    }
 }
 
 #[test]
