@@ -15,6 +15,19 @@ mod rubbish;
 mod sessions;
 mod traces;
 
+impl FakeMcp {
+    /// Registers it, with a credential.
+    pub async fn register(&self, app: &TestApp, name: &str) {
+        self.register_with(app, name, json!({"auth_header": "Bearer operator"})).await;
+    }
+
+    pub async fn register_with(&self, app: &TestApp, name: &str, fields: Value) {
+        let mut server = json!({"name": name, "upstream_url": self.url()});
+        server.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        app.admin().post("/api/v1/mcp-servers", &server).await.expect(201);
+    }
+}
+
 /// A gateway without a model.
 async fn gateway() -> TestApp {
     TestApp::at("http://127.0.0.1:9", &[]).await

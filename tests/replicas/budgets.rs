@@ -1,7 +1,7 @@
 //! Budgets of the fleet: hard ones are never passed and used to the end, a minute gives what it gives, whatever
 //! replica a request comes through, and whatever happens to Redis and to replicas.
 
-use crate::support::{Cluster, Load, Mock, Need, Plan, Tally, have, run, until, until_within};
+use crate::support::{Cluster, Load, Mock, Need, Plan, Tally, figure, have, run, until, until_within};
 use obleth::mock::MockOptions;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -61,6 +61,7 @@ fn a_hard_budget_is_used_to_the_end_by_four_replicas_and_never_passed() {
         let tally = load.stop().await;
         let used = counted(&mock).await;
         println!("{used} of {LIMIT}: {:?}", tally.ends());
+        figure("a hard budget at four replicas: tokens", used, LIMIT);
         assert!(used <= LIMIT, "{used} of {LIMIT}");
         assert!(used > LIMIT - ONE, "{used} of {LIMIT} could be used");
         for door in 0..4 {
@@ -106,6 +107,7 @@ fn four_replicas_give_what_a_minute_gives() {
         let tally = load.stop().await;
         let percent = given as f64 * 100.0 / (A_MINUTE as f64 / 60.0 * span.as_secs_f64());
         println!("{percent:.1} % of what a minute gives: {:?}", tally.ends());
+        figure("tokens a minute at four replicas", format!("{percent:.1} %"), "95 to 105 %");
         assert!((95.0..=105.0).contains(&percent), "{percent:.1} %");
         mock.stop().await;
     });
@@ -146,6 +148,7 @@ fn a_hard_budget_holds_while_redis_is_lost_and_a_replica_is_killed() {
         sleep(Duration::from_secs(1)).await;
         let (used, charged) = (counted(&mock).await, books.tokens(&tenant).await);
         println!("{used} counted, {charged} charged of {LIMIT}: {:?}", tally.ends());
+        figure("a hard budget, Redis lost and a replica killed: tokens", charged, LIMIT);
         assert!(used <= LIMIT && charged <= LIMIT, "{used} counted, {charged} charged of {LIMIT}");
         assert!(charged > LIMIT - ONE, "{charged} of {LIMIT} could be used");
         mock.stop().await;
@@ -178,6 +181,9 @@ async fn without_redis(fail_open: bool) -> (f64, Tally) {
     until("it goes on by Redis", async || (load.served() > served + 50).then_some(())).await;
     let tally = load.stop().await;
     println!("fail open {fail_open}: {:.1} %, {:?}", 100.0 * given, tally.ends());
+    let limit = if fail_open { "90 to 110 %" } else { "10 %" };
+    let what = format!("tokens a minute while Redis hangs, fail open {fail_open}");
+    figure(&what, format!("{:.1} %", 100.0 * given), limit);
     mock.stop().await;
     (100.0 * given, tally)
 }

@@ -27,4 +27,5 @@ mod haproxy;
 mod harness;
 mod outages;
 mod registry;
+mod sessions;
 mod support;

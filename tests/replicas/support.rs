@@ -14,6 +14,8 @@ mod door;
 mod figures;
 mod haproxy;
 mod load;
+#[path = "../api/support/mcp.rs"]
+mod mcp;
 #[path = "../api/support/mock.rs"]
 mod mock;
 mod needs;
@@ -22,6 +24,8 @@ mod redis;
 mod replica;
 mod spawned;
 mod tally;
+#[path = "../api/support/upstream.rs"]
+mod upstream;
 mod wait;
 mod wire;
 
@@ -33,6 +37,7 @@ pub use door::Door;
 pub use figures::{figure, rounds};
 pub use haproxy::{Certificate, HaProxy};
 pub use load::{Load, Plan};
+pub use mcp::{FakeMcp, McpClient};
 pub use mock::Mock;
 pub use needs::{Need, have};
 pub use postgres::Postgres;

@@ -1,6 +1,5 @@
 //! Fake MCP servers of both eras, and a client that speaks as it is told.
 
-use super::app::TestApp;
 use super::client::{Answer, Caller};
 use super::upstream::{Gate, Seen, Step, Upstream, json, sse};
 use actix_web::http::Method;
@@ -56,17 +55,6 @@ impl FakeMcp {
         let script = Script { stateless, events, gate: Arc::clone(&gate), sessions: own, next };
         let upstream = Upstream::start(move |seen| script.play(seen)).await;
         Self { upstream, gate, sessions }
-    }
-
-    /// Registers it, with a credential.
-    pub async fn register(&self, app: &TestApp, name: &str) {
-        self.register_with(app, name, json!({"auth_header": "Bearer operator"})).await;
-    }
-
-    pub async fn register_with(&self, app: &TestApp, name: &str, fields: Value) {
-        let mut server = json!({"name": name, "upstream_url": self.url()});
-        server.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        app.admin().post("/api/v1/mcp-servers", &server).await.expect(201);
     }
 
     pub fn url(&self) -> String {
