@@ -67,8 +67,6 @@ struct Known {
     live: u64,
     /// All that have not ended.
     members: Vec<String>,
-    /// When Redis answered last.
-    heard: Instant,
     away: bool,
 }
 
@@ -107,14 +105,13 @@ impl Fleet {
     pub(super) fn new(joining: Joining, desk: Arc<Desk>, registry: Arc<ArcSwap<Registry>>) -> Self {
         let Joining { link, runtime, store, replica, folder, prefix, fail_open } = joining;
         let seq = u64::try_from(unix_micros()).unwrap_or_default();
-        desk.each(|_, core| core.share(seq));
+        desk.each(|now, core| core.share(now, seq));
         let known = Known {
             run: String::new(),
             asserted: String::new(),
             open: false,
             live: 1,
             members: known_in(&folder),
-            heard: Instant::now(),
             away: false,
         };
         Self {

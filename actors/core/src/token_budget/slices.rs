@@ -38,6 +38,9 @@ pub const IDLE: Duration = Duration::from_secs(1);
 /// What was used so lately is told to the store, and the others' part asked, with every round.
 pub const FRESH: Duration = Duration::from_secs(10);
 
+/// Without the store for so long, slices are given up: a minute before the others stop waiting for us.
+pub const FORFEIT: Duration = Duration::from_secs(240);
+
 /// One number that replicas share: one unit of what an owner uses in one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Counter {
@@ -151,6 +154,8 @@ struct Pool {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slices {
     seq: u64,
+    /// When the store answered a sign of life last.
+    heard: Moment,
     counters: HashMap<Counter, Slice, FixedState>,
     pools: HashMap<(Owner, Minute), Pool, FixedState>,
     /// What the call that was answered with `Short` lacks.
@@ -172,6 +177,12 @@ impl Slices {
         self.parts.is_some()
     }
 
+    /// Others may believe us dead: what is not in use is not ours any more. A process that was stopped learns of it
+    /// with its first request.
+    fn is_forfeit(&self, now: Moment) -> bool {
+        now.since(self.heard) > FORFEIT
+    }
+
     /// Of what a minute gives, this replica has one part in so many; `None`: the store has the bucket.
     pub fn parts(&self) -> Option<u64> {
         self.parts
@@ -181,8 +192,24 @@ impl Slices {
 impl TokenBudget {
     /// From now on budgets are shared with other replicas. `seq` must be more than the last life of this replica
     /// ever used: the time, in microseconds.
-    pub fn share(&mut self, seq: u64) {
-        self.slices.get_or_insert_with(Box::default).seq = seq;
+    pub fn share(&mut self, now: Moment, seq: u64) {
+        let slices = self.slices.get_or_insert_with(Box::default);
+        (slices.seq, slices.heard) = (seq, now);
+    }
+
+    /// The store has answered a sign of life.
+    pub fn heard(&mut self, now: Moment) {
+        self.unheard(now);
+        if let Some(slices) = &mut self.slices {
+            slices.heard = now;
+        }
+    }
+
+    /// The store did not answer. After too long, what is not in use is given up.
+    pub fn unheard(&mut self, now: Moment) {
+        if self.slices.as_ref().is_some_and(|slices| slices.is_forfeit(now)) {
+            self.give_all_back();
+        }
     }
 
     /// What the last call that answered `Short` needs.

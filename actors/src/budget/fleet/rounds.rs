@@ -8,14 +8,12 @@ use crate::fleet::replica::keep_known;
 use obleth_core::token_budget::{Counter, Report};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two signs of life. Three seconds without one are death.
 const BEAT: Duration = Duration::from_millis(500);
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
-/// Without Redis for so long, slices are given up: a minute before the others stop waiting for us.
-const FORFEIT: Duration = Duration::from_secs(240);
 
 /// Begins the tasks. They end with the fleet. One that panics is begun again.
 pub(super) fn begin(fleet: &Arc<Fleet>) {
@@ -88,13 +86,13 @@ impl Fleet {
             self.unheard();
             return false;
         };
+        self.desk.each(|now, core| core.heard(now));
         let told = beat.run == asserted;
         let mut fresh = None;
         let was_away = {
             let mut known = self.known.lock();
             known.run.clone_from(&beat.run);
             known.open = beat.open && told;
-            known.heard = Instant::now();
             known.live = beat.live.max(1);
             if known.open && known.members != beat.members {
                 fresh = Some(beat.members.clone());
@@ -123,17 +121,14 @@ impl Fleet {
     }
 
     fn unheard(&self) {
-        let heard = {
+        {
             let mut known = self.known.lock();
             known.open = known.open && self.claims.link().is_up();
-            known.heard
-        };
+        }
         if self.fail_open && !self.claims.link().is_up() {
             self.part();
         }
-        if heard.elapsed() > FORFEIT {
-            self.desk.each(|_, core| core.forfeit());
-        }
+        self.desk.each(|now, core| core.unheard(now));
     }
 
     /// Says everything that this replica has, to a run that knows nothing of it.

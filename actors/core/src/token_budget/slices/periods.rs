@@ -23,12 +23,12 @@ impl Slices {
 
     /// Whether a request that brings used and held to `least` stays within the claim; if not, notes what is lacking.
     pub fn fit(&mut self, now: Moment, counter: Counter, own: (u128, u128), limit: u128) -> Fit {
-        let (busy, least) = own;
+        let (forfeit, (busy, least)) = (self.is_forfeit(now), own);
         let slice = self.slice(counter, busy);
         slice.touched = slice.touched.max(now);
         // What was claimed under a higher limit may be more than this one allows.
         let within = slice.limit.is_some_and(|given| given <= limit);
-        if within && least <= slice.allowance {
+        if within && !forfeit && least <= slice.allowance {
             return Fit::Fits;
         }
         self.lacking.push(Ask::Claim { counter, least, limit });
@@ -191,11 +191,6 @@ impl TokenBudget {
             }
         }
         reports
-    }
-
-    /// Without the store for too long: others may believe us dead, so what is not in use is not ours any more.
-    pub fn forfeit(&mut self) {
-        self.give_all_back();
     }
 
     /// What to tell the store so that it keeps no more than what is in use.

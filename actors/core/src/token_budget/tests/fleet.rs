@@ -1,7 +1,7 @@
 //! Replicas that share a hard budget through the model of the store: calls and answers that are late, come twice, out
 //! of order or never, replicas that crash and come back, a store that is lost, and parts that do not see each other.
 
-use super::super::slices::store::{Beat, DEAD, QUARANTINE, Reply, Store};
+use super::super::slices::store::{Beat, DEAD, MISSING, QUARANTINE, Reply, Store};
 use super::*;
 use std::collections::BTreeMap;
 
@@ -22,7 +22,6 @@ struct Replica {
     asserted: String,
     open: bool,
     knew: Vec<String>,
-    heard_at: u64,
     alive: bool,
     cut: bool,
     lives: u64,
@@ -84,7 +83,6 @@ impl World {
                 asserted: String::new(),
                 open: false,
                 knew: Vec::new(),
-                heard_at: 0,
                 alive: false,
                 cut: false,
                 lives: 0,
@@ -100,17 +98,16 @@ impl World {
 
     /// Begins with what the ledger has of it, once the journal is in it.
     fn start(&mut self, n: usize) {
-        let seq = self.now * 1000;
+        let (now, seq) = (self.moment(), self.now * 1000);
         let replica = &mut self.replicas[n];
         replica.written += std::mem::take(&mut replica.journal);
         replica.core = TokenBudget::default();
-        replica.core.share(seq);
+        replica.core.share(now, seq);
         let used = Amount { tokens: replica.written, pico: 0 };
         replica.core.restore(NOON, Owner::Tenant(tenant(1)), [used; 3]);
         (replica.alive, replica.cut, replica.open) = (true, false, false);
         (replica.run, replica.asserted) = (String::new(), String::new());
         // Whom it knew lies with its journal.
-        replica.heard_at = self.now;
         replica.lives += 1;
     }
 
@@ -140,8 +137,9 @@ impl World {
         let replica = &mut self.replicas[n];
         let (id, asserted, knew) = (replica.id.clone(), replica.asserted.clone(), replica.knew.clone());
         let Beat { run, open, members, .. } = self.store.beat(self.now, &id, &next, &asserted, &knew);
+        let now = self.moment();
         let replica = &mut self.replicas[n];
-        replica.heard_at = self.now;
+        replica.core.heard(now);
         if run != replica.asserted {
             replica.run.clone_from(&run);
             let mut told = true;
@@ -265,9 +263,7 @@ impl World {
                 self.begin(n);
             }
         }
-        if self.now - self.replicas[n].heard_at > 240_000 {
-            self.replicas[n].core.forfeit();
-        }
+        self.replicas[n].core.unheard(now);
         if !self.dice.one_in(3) {
             let replica = &mut self.replicas[n];
             replica.written += std::mem::take(&mut replica.journal);
@@ -424,4 +420,38 @@ fn a_dead_replica_keeps_its_slice_until_it_returns() {
     world.beat(0);
     assert_eq!(world.request(1, LIMIT - GONE - 1_000), Ok(()));
     assert_eq!(world.used(), LIMIT);
+}
+
+#[test]
+fn one_that_stood_still_longer_than_others_wait_spends_nothing_of_what_it_had() {
+    for asks_first in [false, true] {
+        let mut world = World::new(1, 2);
+        world.faults = false;
+        let beats = |world: &mut World, all: &[usize], millis: u64| {
+            for _ in 0..millis / 500 {
+                world.now += 500;
+                all.iter().for_each(|n| world.beat(*n));
+            }
+        };
+        beats(&mut world, &[0, 1], 2 * QUARANTINE);
+        assert_eq!(world.request(0, 1_000), Ok(()));
+        world.settle(0);
+        let replica = &mut world.replicas[0];
+        replica.written += std::mem::take(&mut replica.journal);
+        let slack = u64::try_from(replica.core.allowance(&counter())).unwrap() - replica.written;
+        assert!(slack > 100, "{slack}");
+        // Replica 0 is stopped, the store is lost, and after a while the other one gets everything.
+        world.store = Store::default();
+        beats(&mut world, &[1], MISSING + QUARANTINE);
+        let left = LIMIT - world.used();
+        assert_eq!(world.request(1, left), Ok(()));
+        // It goes on as if nothing had been.
+        if asks_first {
+            assert_eq!(world.request(0, slack / 2), Err("away"));
+        }
+        beats(&mut world, &[0, 1], 1_000);
+        assert!(world.request(0, slack / 2).is_err());
+        assert_eq!(world.used(), LIMIT);
+        world.check_claims();
+    }
 }

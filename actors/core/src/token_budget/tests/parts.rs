@@ -8,7 +8,7 @@ fn owner() -> Owner {
 
 fn shared() -> TokenBudget {
     let mut core = TokenBudget::default();
-    core.share(1);
+    core.share(at(0), 1);
     core
 }
 
