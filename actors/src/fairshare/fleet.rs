@@ -96,6 +96,12 @@ impl Desk {
         self.cell.with(|floor| floor.queue.tell(most)).unwrap_or_default()
     }
 
+    /// From now on totals count from the tags as they are, among those who are there.
+    pub(crate) fn begin_generation(&self, generation: u64) {
+        let now = self.now();
+        let _ = self.cell.with(|floor| floor.queue.begin_generation(now, generation));
+    }
+
     pub(crate) fn tell_anew(&self) {
         let _ = self.cell.with(|floor| floor.queue.tell_anew());
     }

@@ -73,10 +73,11 @@ impl Heal for Floor {
         self.approaching = self.approaching.saturating_sub(given.approaches);
         let seats = self.seats.values().cloned();
         let now = self.clock.now();
+        let era = self.queue.next_era();
         self.queue = FairQueue::resume(self.settings.clone(), now, seats);
         if let Some(fleet) = &mut self.fleet {
             // Its totals begin anew, in an era that is later than any of the queue before.
-            self.queue.join_fleet(now.as_micros());
+            self.queue.join_fleet(era);
             fleet.resume(now, &mut self.queue);
         }
         // Their callers see the channel close and offer the request again.

@@ -7,7 +7,7 @@
 
 use super::link::{Away, Link, Script};
 use super::news::News;
-use crate::clock::{Clock, unix_micros};
+use crate::clock::Clock;
 use crate::fairshare::Desk;
 use crate::plans::Plans;
 use arc_swap::ArcSwap;
@@ -148,7 +148,7 @@ struct Work {
     tags: Script,
     live: Script,
     shown: Option<Instant>,
-    keys: [String; 3],
+    keys: [String; 4],
     channels: String,
     /// The generation of the tags' store, and the last number seen of it.
     generation: String,
@@ -165,7 +165,7 @@ impl Work {
     ) -> Self {
         let key = |name: &str| format!("{}:{{fleet}}:{name}", parts.prefix);
         Self {
-            keys: [key("slots"), key("tags"), key("tags:order")],
+            keys: [key("slots"), key("tags"), key("tags:order"), key("tags:tellers")],
             channels: channels(&parts.prefix),
             parts,
             ring,
@@ -275,13 +275,17 @@ impl Work {
 
     /// Whether there is more.
     async fn exchange_some_tags(&mut self) -> Result<bool, Away> {
-        let Parts { link, desk, name, .. } = &*self.parts;
-        let told = desk.tell_fleet(SUBJECTS);
+        let Parts { link, desk, name, registry, .. } = &*self.parts;
+        if registry.load().groups().next().is_none() {
+            // It is not read yet, and whom it does not have one cannot hear of.
+            return Ok(false);
+        }
+        // Nothing is told before it is known among whom.
+        let told = if self.generation.is_empty() { Vec::new() } else { desk.tell_fleet(SUBJECTS) };
         let text = |text: String| text.into_bytes();
         let mut args = vec![
             text(name.simple().to_string()),
             text(self.generation.clone()),
-            text(format!("{}-{}", unix_micros(), name.simple())),
             text(self.seen.clone()),
             text(SUBJECTS.to_string()),
         ];
@@ -289,21 +293,20 @@ impl Work {
         for (subject, told) in told {
             args.extend([text(subject.to_string()), text(told.to_string())]);
         }
-        let [_, tags, order] = &self.keys;
-        let answer = link.call(&self.tags, &[tags, order], args, CALL).await;
+        let [_, tags, order, tellers] = &self.keys;
+        let answer = link.call(&self.tags, &[tags, order, tellers], args, CALL).await;
         // Whether what was told has arrived is not known: all of it is told again.
         let answer = answer.inspect_err(|_| desk.tell_anew())?;
         let lines = Vec::<String>::from_redis_value(answer).map_err(|_| Away::Refused)?;
         let [generation, seen, more, rest @ ..] = lines.as_slice() else { return Err(Away::Refused) };
-        if self.generation != *generation {
-            if !self.generation.is_empty() {
-                desk.tell_anew();
-            }
+        let begins = self.generation != *generation;
+        if begins {
+            desk.begin_generation(generation.parse().map_err(|_| Away::Refused)?);
             self.generation.clone_from(generation);
         }
         self.seen.clone_from(seen);
         self.hear(rest);
-        Ok(full || more == "1")
+        Ok(full || begins || more == "1")
     }
 
     fn hear(&self, lines: &[String]) {

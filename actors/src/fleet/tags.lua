@@ -1,22 +1,34 @@
 -- Tags and clocks of the fleet: what one replica tells, and what the others have told since it asked last.
--- KEYS[1] what is told (hash: subject|replica -> time value), KEYS[2] its order (sorted set).
--- ARGV[1] the replica, [2] the generation it knows, [3] the one a new store begins with, [4] the last number it has
--- seen, [5] how many to return at most, then subject and value by turns.
+-- KEYS[1] what is told (hash: subject|replica -> time value), KEYS[2] its order (sorted set), KEYS[3] who tells (hash:
+-- replica -> time).
+-- ARGV[1] the replica, [2] the generation it knows, [3] the last number it has seen, [4] how many to return at most, then
+-- subject and value by turns.
 -- Returns generation, the last number looked at, whether there is more, then subject, replica, value by turns.
+--
+-- Totals are only compared with others that began with them. So whoever joins, or was away for longer than things are
+-- kept, begins a new generation, in which all begin with the tags they have. Generations are milliseconds, so that they
+-- rise although all is lost. What is told in another one is not taken.
 local KEPT = 3600000
 local OLD = 900000
+local AWAY = 60000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local generation = redis.call('HGET', KEYS[1], '#generation')
-if not generation then
-  generation = ARGV[3]
+local last = redis.call('HGET', KEYS[3], ARGV[1])
+if not generation or not last or now - tonumber(last) > AWAY then
+  generation = string.format('%.0f', math.max(now, tonumber(generation or '0') + 1))
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], '#generation', generation)
+  local members = redis.call('HGETALL', KEYS[3])
+  for i = 1, #members, 2 do
+    if now - tonumber(members[i + 1]) > AWAY then redis.call('HDEL', KEYS[3], members[i]) end
+  end
 end
-local since = tonumber(ARGV[4])
-if generation ~= ARGV[2] then since = 0 end
+redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', now))
+local known = generation == ARGV[2]
+local since = known and tonumber(ARGV[3]) or 0
 
-for i = 6, #ARGV, 2 do
+for i = 5, known and #ARGV or 0, 2 do
   local number = redis.call('HINCRBY', KEYS[1], '#number', 1)
   local field = ARGV[i] .. '|' .. ARGV[1]
   redis.call('HSET', KEYS[1], field, string.format('%.0f', now) .. ' ' .. ARGV[i + 1])
@@ -32,7 +44,7 @@ for _, field in ipairs(redis.call('ZRANGE', KEYS[2], 0, 15)) do
   end
 end
 
-local most = tonumber(ARGV[5])
+local most = tonumber(ARGV[4])
 local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', since), '+inf', 'WITHSCORES', 'LIMIT', 0, most)
 local answer = { generation, string.format('%.0f', since), #found / 2 >= most and '1' or '0' }
 for i = 1, #found, 2 do
@@ -49,4 +61,5 @@ for i = 1, #found, 2 do
 end
 redis.call('PEXPIRE', KEYS[1], KEPT)
 redis.call('PEXPIRE', KEYS[2], KEPT)
+redis.call('PEXPIRE', KEYS[3], KEPT)
 return answer

@@ -28,6 +28,8 @@ use std::time::Duration;
 const KEPT: Duration = Duration::from_secs(600);
 /// A replica that said that a tenant waits there, and nothing since, is believed for so long.
 const BELIEVED: Duration = Duration::from_secs(5);
+/// Eras of a generation.
+const ERAS: u64 = 1 << 20;
 /// Replicas whose totals are told apart; of those before only the sum is kept.
 const REPLICAS: usize = 64;
 
@@ -215,6 +217,15 @@ impl Records {
         self.first_era = self.first_era.max(era.saturating_add(1));
     }
 
+    /// It is to be told to those who do not know it, if anything of it happened lately.
+    fn note_anew(&mut self, whose: Whose, now: Moment) {
+        let Some(record) = self.records.get_mut(&whose) else { return };
+        record.told = None;
+        if now.since(record.at) <= KEPT {
+            self.dirty.insert(whose);
+        }
+    }
+
     pub(super) fn forget_tenant(&mut self, place: Place, era: u64) {
         self.forget(Whose::Tenant(place), era);
     }
@@ -350,6 +361,33 @@ impl FairQueue {
             Subject::Tenant(_) | Subject::Group(_) => false,
         });
         all
+    }
+
+    /// An era that nothing here has reached.
+    pub fn next_era(&self) -> u64 {
+        let tenants = self.tenants.iter().map(|(_, tenant)| tenant.account.era);
+        let groups = self.groups.iter().map(|(_, group)| group.account.era);
+        tenants.chain(groups).fold(self.first_era(), u64::max).saturating_add(1)
+    }
+
+    /// Somebody joined, or the store has lost everything: totals of before would not be known to all. Each tag becomes the
+    /// offset of an era of this generation; generations rise, by one in a millisecond at most.
+    pub fn begin_generation(&mut self, now: Moment, generation: u64) {
+        let Some(shared) = self.shared.as_mut() else { return };
+        let first = generation.saturating_mul(ERAS);
+        let records = &mut shared.records;
+        records.first_era = records.first_era.max(first);
+        for (place, tenant) in self.tenants.iter_mut() {
+            let account = &mut tenant.account;
+            account.begin_era(first.max(account.era.saturating_add(1)), account.tag);
+            records.note_anew(Whose::Tenant(place), now);
+        }
+        for (place, group) in self.groups.iter_mut() {
+            let account = &mut group.account;
+            account.begin_era(first.max(account.era.saturating_add(1)), account.tag);
+            records.note_anew(Whose::Group(place), now);
+        }
+        records.clocks.clear();
     }
 
     /// Everything is to be told again: to a store that has lost what it knew.

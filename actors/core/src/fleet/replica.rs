@@ -150,8 +150,8 @@ impl Replica {
 
     /// Gives back what it may not keep, and says what it wants.
     pub fn ask(&mut self, now: Moment, queue: &mut FairQueue, fresh: impl FnOnce() -> String) -> Ask {
-        // What is given back into nowhere serves nobody.
-        if !self.unanswered {
+        // What is given back into nowhere serves nobody; one that leaves serves nobody either.
+        if !self.unanswered && (!self.closed || self.leaving) {
             self.give_back(now, queue);
         }
         self.lease(now, queue);
@@ -199,7 +199,8 @@ impl Replica {
         self.base = answer.base.parse().ok();
         self.closed = answer.closed_for > 0;
         self.members = answer.members;
-        self.rivals = answer.rivals;
+        // While nothing is given out, what is left to others would lie idle.
+        self.rivals = if self.closed { Vec::new() } else { answer.rivals };
         self.heard = self.heard.max(Some(sent));
         self.lease(now, queue);
     }

@@ -125,22 +125,17 @@ async fn the_script_of_slots_does_what_the_rules_say() {
 
 async fn tell(
     link: &Link,
-    keys: &[String; 2],
+    keys: &[String; 3],
     name: Uuid,
     since: (&str, &str),
     told: &[(&str, &str)],
 ) -> Vec<String> {
-    let mut args = vec![
-        name.simple().to_string(),
-        since.0.to_owned(),
-        "new".to_owned(),
-        since.1.to_owned(),
-        "2".to_owned(),
-    ];
+    let mut args = vec![name.simple().to_string(), since.0.to_owned(), since.1.to_owned(), "2".to_owned()];
     args.extend(told.iter().flat_map(|(subject, told)| [(*subject).to_owned(), (*told).to_owned()]));
     let args = args.into_iter().map(String::into_bytes).collect();
-    let [tags, order] = keys;
-    let value = link.call(&Script::new(TAGS), &[tags, order], args, Duration::from_secs(5)).await.unwrap();
+    let [tags, order, tellers] = keys;
+    let value =
+        link.call(&Script::new(TAGS), &[tags, order, tellers], args, Duration::from_secs(5)).await.unwrap();
     Vec::from_redis_value(value).unwrap()
 }
 
@@ -148,19 +143,30 @@ async fn tell(
 async fn what_is_told_reaches_the_others_once_and_the_last_word_counts() {
     let Some(link) = link() else { return };
     let key = Uuid::new_v4();
-    let keys = [format!("{{{key}}}:tags"), format!("{{{key}}}:order")];
+    let keys = ["tags", "order", "tellers"].map(|name| format!("{{{key}}}:{name}"));
     let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let wide = "3 -170141183460469231731687303715884105728 99 1";
-    assert_eq!(tell(&link, &keys, a, ("", "0"), &[("x", "old"), ("y", wide)]).await, ["new", "2", "1"]);
-    tell(&link, &keys, a, ("new", "2"), &[("x", "newer"), ("z", "0 0 0 0")]).await;
-    let a = a.simple().to_string();
+    // What is told by one that does not know of whom is not taken.
+    let joined = tell(&link, &keys, a, ("", "0"), &[("x", "before")]).await;
+    assert_eq!(joined[1..], ["0", "0"]);
+    let of_a: u64 = joined[0].parse().unwrap();
+    // Another one joins: totals begin anew, and rise in time.
+    let joined = tell(&link, &keys, b, (&joined[0], "0"), &[("x", "before")]).await;
+    assert_eq!(joined[1..], ["0", "0"]);
+    let new = joined[0].as_str();
+    assert!(new.parse::<u64>().unwrap() > of_a);
+    let late = tell(&link, &keys, a, (&of_a.to_string(), "0"), &[("x", "of the generation before")]).await;
+    assert_eq!(late, [new, "0", "0"]);
+    assert_eq!(tell(&link, &keys, a, (new, "0"), &[("x", "old"), ("y", wide)]).await, [new, "2", "1"]);
+    tell(&link, &keys, a, (new, "2"), &[("x", "newer"), ("z", "0 0 0 0")]).await;
+    let a_name = a.simple().to_string();
     // Two at a time; what was told of x at first is gone.
-    let first = tell(&link, &keys, b, ("", "0"), &[("x", "of b")]).await;
-    assert_eq!(first, ["new", "3", "1", "y", &a, wide, "x", &a, "newer"]);
-    let rest = tell(&link, &keys, b, ("new", "3"), &[]).await;
-    assert_eq!(rest, ["new", "5", "1", "z", &a, "0 0 0 0"]);
-    assert_eq!(tell(&link, &keys, b, ("new", "5"), &[]).await, ["new", "5", "0"]);
-    // One that knows another store begins with everything.
-    let again = tell(&link, &keys, b, ("another", "5"), &[]).await;
-    assert_eq!(again[1], "3");
+    let first = tell(&link, &keys, b, (new, "0"), &[("x", "of b")]).await;
+    assert_eq!(first, [new, "3", "1", "y", &a_name, wide, "x", &a_name, "newer"]);
+    let rest = tell(&link, &keys, b, (new, "3"), &[]).await;
+    assert_eq!(rest, [new, "5", "1", "z", &a_name, "0 0 0 0"]);
+    assert_eq!(tell(&link, &keys, b, (new, "5"), &[]).await, [new, "5", "0"]);
+    // One that comes from another generation begins with everything.
+    let again = tell(&link, &keys, b, ("17", "5"), &[]).await;
+    assert_eq!((again[0].as_str(), again[1].as_str()), (new, "3"));
 }

@@ -309,3 +309,49 @@ fn a_tenant_that_moves_at_several_replicas_takes_its_debt_along_once() {
         assert!(clock <= debt, "first {first}, heard before {heard_before}: {clock} of {debt}");
     }
 }
+
+#[test]
+fn one_that_joins_later_does_not_count_the_past_twice() {
+    let mut pair = Pair::new();
+    // A generation for the two, with a long past in their totals.
+    for queue in &mut pair.queues {
+        queue.begin_generation(AT, 7);
+    }
+    for from in [0, 1, 0, 1] {
+        pair.exchange(from);
+    }
+    let tag_of = |queue: &FairQueue, plan: TenantPlan| {
+        queue.dump().tenants.iter().find(|row| row.id == plan.id).map(|row| row.virtual_time)
+    };
+    let other = tenant(2, 100);
+    let before = tag_of(&pair.queues[0], other).unwrap();
+    assert_eq!(tag_of(&pair.queues[1], other), Some(before));
+    assert!(before > 0);
+    // The second ends; another one takes its place, and has a request before it has heard of anything.
+    let mut newcomer = FairQueue::new(Settings::default());
+    newcomer.join_fleet(0);
+    newcomer.set_leases(&BTreeMap::from([(Pool::Slots, 4)]), 0);
+    let demand = Demand {
+        tenant: other,
+        model: model(1, None),
+        key: None,
+        prompt_tokens: 10,
+        max_output_tokens: Some(0),
+        answers: 1,
+        deadline: None,
+    };
+    newcomer.enqueue(AT, demand).unwrap();
+    let own = tag_of(&newcomer, other).unwrap();
+    pair.queues[1] = newcomer;
+    for queue in &mut pair.queues {
+        queue.begin_generation(AT, 8);
+    }
+    for from in [0, 1, 0, 1] {
+        pair.exchange(from);
+    }
+    for queue in &pair.queues {
+        let tag = tag_of(queue, other).unwrap();
+        assert!((before..=before + own).contains(&tag), "{tag}, {before} before");
+    }
+    assert_eq!(tag_of(&pair.queues[0], other), tag_of(&pair.queues[1], other));
+}
