@@ -10,15 +10,22 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A server that was started again may know less than replicas were told.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 local stored = redis.call('GET', KEYS[1])
-local state
-if stored then
-  state = cmsgpack.unpack(stored)
-else
-  state = { generation = ask.new_generation, base = ask.new_base, opens = now + ask.quarantine, last = 0, members = {} }
+local state = stored and cmsgpack.unpack(stored)
+if not state or state.server ~= server then
+  state = { server = server, generation = ask.new_generation, base = ask.new_base, opens = now + ask.quarantine, last = 0, members = {} }
 end
 local members = state.members
 
+-- A clock that was set back: what was promised until then comes as much earlier.
+if now < state.last then
+  local back = state.last - now
+  state.opens = state.opens - back
+  for _, member in pairs(members) do member.till = member.till - back end
+end
 -- A store that stood still: no time has passed for its members, who could not be heard.
 local still = now - state.last
 if still > STILL then
@@ -93,14 +100,17 @@ local joined = false
 
 local function admit()
   local member = members[ask.replica]
-  joined = ask.generation ~= state.generation or not member
+  joined = ask.generation ~= state.generation or not member or member.membership ~= ask.membership
+  -- One that comes late.
+  if not joined and ask.number <= member.number then return end
   if joined then
-    member = { accounts = {} }
+    member = { accounts = {}, membership = ask.new_generation }
     for pool, count in pairs(ask.hold) do
       if count > 0 then member.accounts[pool] = { got = count, back = 0 } end
     end
     members[ask.replica] = member
   end
+  member.number = ask.number
   member.till = now + ask.lease
   member.rung = false
   member.caps = ask.caps
@@ -213,7 +223,8 @@ for _, entry in ipairs(in_order()) do
     rivals[#rivals + 1] = {
       need = want.need,
       group = want.group,
-      group_tag = string.format('%.0f', want.group_tag),
+      -- The newest that is known, as it is ordered by.
+      group_tag = string.format('%.0f', entry[1]),
       tag = string.format('%.0f', want.tag),
       count = want.count,
     }
@@ -248,6 +259,7 @@ local answer = {
   members = alive,
   time = now,
 }
+if own then answer.membership = own.membership end
 -- An empty table would be written as an object.
 if next(got) then answer.got = got end
 if #rivals > 0 then answer.rivals = rivals end

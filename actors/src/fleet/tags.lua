@@ -13,12 +13,16 @@ local OLD = 900000
 local AWAY = 60000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A server that was started again may know less than replicas were told.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 local generation = redis.call('HGET', KEYS[1], '#generation')
+local moved = redis.call('HGET', KEYS[1], '#server') ~= server
 local last = redis.call('HGET', KEYS[3], ARGV[1])
-if not generation or not last or now - tonumber(last) > AWAY then
+if not generation or moved or not last or now - tonumber(last) > AWAY then
   generation = string.format('%.0f', math.max(now, tonumber(generation or '0') + 1))
   redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], '#generation', generation)
+  redis.call('HSET', KEYS[1], '#generation', generation, '#server', server)
   local members = redis.call('HGETALL', KEYS[3])
   for i = 1, #members, 2 do
     if now - tonumber(members[i + 1]) > AWAY then redis.call('HDEL', KEYS[3], members[i]) end

@@ -221,6 +221,7 @@ impl Records {
     fn note_anew(&mut self, whose: Whose, now: Moment) {
         let Some(record) = self.records.get_mut(&whose) else { return };
         record.told = None;
+        record.remotes.retain(|remote| now.since(remote.at) <= KEPT);
         if now.since(record.at) <= KEPT {
             self.dirty.insert(whose);
         }
@@ -471,7 +472,10 @@ impl FairQueue {
             Some(remote) => remote,
             None => {
                 if record.remotes.len() >= REPLICAS {
-                    record.remotes.remove(0);
+                    // The one that was silent for longest; what it told stays in the sum.
+                    let oldest = record.remotes.iter().enumerate().min_by_key(|(_, remote)| remote.at);
+                    let oldest = oldest.map(|(place, _)| place);
+                    oldest.into_iter().for_each(|place| _ = record.remotes.swap_remove(place));
                 }
                 record.remotes.push(Remote { from, total: 0, waiting: false, at: watch.now });
                 let Some(remote) = record.remotes.last_mut() else { return };
@@ -486,14 +490,27 @@ impl FairQueue {
     /// or LAG. Otherwise what one took alone would keep it waiting for as long again.
     pub fn bound_debts(&mut self, now: Moment) {
         self.note_time(now);
-        let mut outstanding: HashMap<Place, u64> = HashMap::new();
+        let (mut outstanding, mut of_groups): (HashMap<Place, u64>, HashMap<Place, u64>) = Default::default();
         for ticket in self.tickets.values() {
             if let Ticket::Seated(seat) = ticket {
-                let sum = outstanding.entry(seat.tenant).or_default();
-                *sum = sum.saturating_add(seat.charged);
+                for (sums, place) in [(&mut outstanding, seat.tenant), (&mut of_groups, seat.group.0)] {
+                    let sum = sums.entry(place).or_default();
+                    *sum = sum.saturating_add(seat.charged);
+                }
             }
         }
         let lag = self.settings.lag();
+        let clock = self.models.iter().map(|(_, model)| model.clock.now()).max();
+        let groups: Vec<Place> = self.groups.iter().map(|(place, _)| place).collect();
+        for place in groups {
+            let (Some(clock), Some(group)) = (clock, self.groups.at_mut(place)) else { continue };
+            let most = of_groups.get(&place).copied().unwrap_or_default().max(lag);
+            let highest = clock.saturating_add(super::account::span(most, group.plan.weight));
+            if group.account.tag > highest {
+                group.account.begin_era(group.account.era.saturating_add(1), highest);
+                self.refresh_group(place);
+            }
+        }
         let places: Vec<Place> = self.tenants.iter().map(|(place, _)| place).collect();
         for place in places {
             let Some(clock) = self.clock_of(place) else { continue };

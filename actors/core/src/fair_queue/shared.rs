@@ -107,7 +107,8 @@ impl FairQueue {
 
     /// Slots that requests may hold here.
     pub(super) fn slots(&self) -> u32 {
-        self.shared.as_ref().map_or(self.settings.slots, |shared| shared.slots)
+        let slots = self.settings.slots;
+        self.shared.as_ref().map_or(slots, |shared| shared.slots.min(slots))
     }
 
     /// Slots leased to this replica; `None`: they are not shared.
@@ -149,11 +150,11 @@ impl FairQueue {
         clocks.map(|cell| cell.clock.now()).max().unwrap_or_default()
     }
 
-    /// What is leased now; nothing of pools that are not named, but `floor` of each. [`Self::go_on`] afterwards.
+    /// What is leased now; nothing of pools that are not named, but `floor` of the whole. [`Self::go_on`] afterwards.
     pub fn set_leases(&mut self, held: &BTreeMap<Pool, u32>, floor: u32) {
-        let lease = |pool: Pool| held.get(&pool).copied().unwrap_or_default().max(floor);
+        let lease = |pool: Pool| held.get(&pool).copied().unwrap_or_default();
         let Some(shared) = self.shared.as_mut() else { return };
-        shared.slots = lease(Pool::Slots);
+        shared.slots = lease(Pool::Slots).max(floor);
         for (_, model) in self.models.iter_mut() {
             model.lease = Some(lease(Pool::Model(model.plan.id)));
         }

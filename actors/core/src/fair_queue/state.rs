@@ -54,7 +54,7 @@ pub(super) struct Queued {
 impl Tenant {
     /// Whether its own cap keeps it from another slot.
     pub(super) fn blocked(&self) -> bool {
-        let cap = self.plan.max_in_flight.map(|cap| self.lease.unwrap_or(cap));
+        let cap = self.plan.max_in_flight.map(|cap| self.lease.map_or(cap, |lease| lease.min(cap)));
         cap.is_some_and(|cap| self.in_flight >= cap) && !planted(Fault::TenantCapIgnored)
     }
 
@@ -255,7 +255,7 @@ pub(super) struct Model {
 impl Model {
     /// Whether its cap leaves room for another request.
     pub(super) fn open(&self) -> bool {
-        let cap = self.plan.max_in_flight.map(|cap| self.lease.unwrap_or(cap));
+        let cap = self.plan.max_in_flight.map(|cap| self.lease.map_or(cap, |lease| lease.min(cap)));
         cap.is_none_or(|cap| self.in_flight < cap) || planted(Fault::PoolCapIgnored)
     }
 }

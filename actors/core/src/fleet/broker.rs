@@ -31,6 +31,9 @@ impl Account {
 #[derive(Clone, Debug, Default)]
 struct Member {
     till: u64,
+    membership: String,
+    /// Of the last question.
+    number: u64,
     accounts: BTreeMap<Pool, Account>,
     caps: BTreeMap<Pool, u32>,
     wants: Vec<Want>,
@@ -66,6 +69,13 @@ impl Broker {
             self.opens = now.saturating_add(ask.quarantine);
         }
         // A store that stood still: no time has passed for its members, who could not be heard.
+        let set_back = self.last.saturating_sub(now);
+        if set_back > 0 {
+            // Its clock was: what it promised until then comes as much earlier.
+            let earlier = |at: u64| at.saturating_sub(set_back);
+            self.opens = earlier(self.opens);
+            self.members.values_mut().for_each(|member| member.till = earlier(member.till));
+        }
         let stood_still = now.saturating_sub(self.last);
         if stood_still > STILL {
             self.members
@@ -89,14 +99,20 @@ impl Broker {
 
     /// Notes what a member says. Whether it was not known.
     fn admit(&mut self, now: u64, ask: &Ask) -> bool {
-        let joined = ask.generation != self.generation || !self.members.contains_key(&ask.replica);
+        let known = self.members.get(&ask.replica).filter(|member| member.membership == ask.membership);
+        let joined = ask.generation != self.generation || known.is_none();
+        if !joined && known.is_some_and(|member| ask.number <= member.number) {
+            return false;
+        }
         if joined {
             let held = ask.hold.iter().filter(|(_, held)| **held > 0);
             let accounts =
                 held.map(|(pool, held)| (*pool, Account { got: u64::from(*held), back: 0 })).collect();
-            self.members.insert(ask.replica.clone(), Member { accounts, ..Member::default() });
+            let membership = ask.new_generation.clone();
+            self.members.insert(ask.replica.clone(), Member { accounts, membership, ..Member::default() });
         }
         let Some(member) = self.members.get_mut(&ask.replica) else { return joined };
+        member.number = ask.number;
         member.till = now.saturating_add(ask.lease);
         member.rung = false;
         member.caps = ask.caps.clone();
@@ -133,7 +149,7 @@ impl Broker {
 
     /// Everybody's wants, the next one first: the group with the smallest tag, in it the smallest tag. Members know a
     /// group's tag with different delays; the largest is the newest.
-    fn order(&self) -> Vec<(String, usize)> {
+    fn order(&self) -> Vec<(i64, String, usize)> {
         let mut groups: BTreeMap<GroupId, i64> = BTreeMap::new();
         for want in self.members.values().flat_map(|member| &member.wants) {
             let tag = groups.entry(want.group).or_insert(want.group_tag);
@@ -147,7 +163,7 @@ impl Broker {
             }
         }
         all.sort();
-        all.into_iter().map(|(_, _, _, name, place)| (name, place)).collect()
+        all.into_iter().map(|(group, _, _, name, place)| (group, name, place)).collect()
     }
 
     /// Gives free slots to those who are next.
@@ -156,11 +172,11 @@ impl Broker {
             return;
         }
         for _ in 0..GRANTS {
-            let fits = |(name, place): &(String, usize)| {
+            let fits = |(_, name, place): &(i64, String, usize)| {
                 let want = self.members.get(name).and_then(|member| member.wants.get(*place));
                 want.is_some_and(|want| want.need.iter().all(|pool| self.free(*pool) > 0))
             };
-            let Some((name, place)) = self.order().into_iter().find(fits) else { return };
+            let Some((_, name, place)) = self.order().into_iter().find(fits) else { return };
             let Some(member) = self.members.get_mut(&name) else { return };
             let Some(want) = member.wants.get_mut(place) else { return };
             for pool in &want.need {
@@ -208,13 +224,13 @@ impl Broker {
 
     fn answer(&mut self, now: u64, ask: &Ask, joined: bool, mut ring: BTreeSet<String>) -> Answer {
         let mut rivals = Vec::new();
-        for (name, place) in self.order() {
+        for (group_tag, name, place) in self.order() {
             let want = self.members.get(&name).and_then(|member| member.wants.get(place));
             let Some(want) = want.filter(|_| name != ask.replica && rivals.len() < RIVALS) else { continue };
             rivals.push(Rival {
                 need: want.need.clone(),
                 group: want.group,
-                group_tag: want.group_tag,
+                group_tag,
                 tag: want.tag,
                 count: want.count,
             });
@@ -227,12 +243,14 @@ impl Broker {
         let got =
             member.as_ref().map(|member| member.accounts.iter().map(|(pool, account)| (*pool, account.got)));
         let got = got.map(Iterator::collect).unwrap_or_default();
+        let membership = member.as_ref().map(|member| member.membership.clone()).unwrap_or_default();
         if let Some(member) = member {
             member.pressed = !rivals.is_empty();
         }
         Answer {
             generation: self.generation.clone(),
             joined,
+            membership,
             closed_for: self.opens.saturating_sub(now),
             base: self.base.clone(),
             got,

@@ -45,8 +45,12 @@ pub struct Ask {
     pub replica: String,
     /// The store's generation it knows; empty: none.
     pub generation: String,
-    /// What a store that has none begins with.
+    /// What a store that has none begins with, and the membership of one that joins.
     pub new_generation: String,
+    /// The membership it knows; empty: none. In another one the totals below mean nothing.
+    pub membership: String,
+    /// Grows with each question: one that comes late changes nothing.
+    pub number: u64,
     pub new_base: String,
     /// It takes no more and holds nothing from now on.
     pub leaving: bool,
@@ -81,6 +85,9 @@ pub struct Answer {
     pub generation: String,
     /// The store did not know the replica: its totals begin anew with what it said it holds.
     pub joined: bool,
+    /// Its membership: a new one each time that it joins.
+    #[serde(default)]
+    pub membership: String,
     /// Milliseconds until the store gives out slots; 0: it does.
     pub closed_for: u64,
     pub base: String,

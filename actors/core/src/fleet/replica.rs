@@ -44,8 +44,6 @@ pub enum Contact {
 struct Account {
     got: u64,
     back: u64,
-    /// What of `back` the store is known to have heard.
-    heard: u64,
     /// Since when more of it has been idle than this replica may keep.
     idle_since: Option<Moment>,
 }
@@ -62,6 +60,9 @@ pub struct Replica {
     name: String,
     terms: Terms,
     generation: String,
+    membership: String,
+    /// Of the last question.
+    number: u64,
     base: Option<i128>,
     accounts: BTreeMap<Pool, Account>,
     rivals: Vec<Rival>,
@@ -82,6 +83,8 @@ impl Replica {
             name,
             terms,
             generation: String::new(),
+            membership: String::new(),
+            number: 0,
             base: None,
             accounts: BTreeMap::new(),
             rivals: Vec::new(),
@@ -155,11 +158,18 @@ impl Replica {
             self.give_back(now, queue);
         }
         self.lease(now, queue);
+        self.number = self.number.saturating_add(1);
         let proven = self.contact(now) == Contact::Near;
         let hold = |(pool, account): (&Pool, &Account)| {
             let held = if proven { account.held() } else { account.held().min(queue.in_use(*pool)) };
             (*pool, held)
         };
+        let mut hold: BTreeMap<Pool, u32> = self.accounts.iter().map(hold).collect();
+        let floor = self.floor(now, queue).min(queue.in_use(Pool::Slots));
+        if floor > 0 {
+            let slots = hold.entry(Pool::Slots).or_default();
+            *slots = floor.max(*slots);
+        }
         let totals = |total: fn(&Account) -> u64| {
             self.accounts.iter().map(|(pool, account)| (*pool, total(account))).collect::<BTreeMap<_, _>>()
         };
@@ -168,6 +178,8 @@ impl Replica {
             replica: self.name.clone(),
             generation: self.generation.clone(),
             new_generation: fresh(),
+            membership: self.membership.clone(),
+            number: self.number,
             new_base: queue.base_for_a_fleet().to_string(),
             leaving: self.leaving && queue.in_flight() == 0,
             lease: millis(self.terms.lease),
@@ -175,7 +187,7 @@ impl Replica {
             caps: queue.caps().collect(),
             back: totals(|account| account.back),
             seen: totals(|account| account.got),
-            hold: self.accounts.iter().map(hold).collect(),
+            hold,
             wants: match self.base {
                 Some(base) if !self.leaving => queue.wants(base),
                 _ => Vec::new(),
@@ -185,16 +197,15 @@ impl Replica {
 
     /// Takes an answer to a question that was sent at `sent`.
     pub fn hear(&mut self, now: Moment, sent: Moment, queue: &mut FairQueue, answer: Answer) {
-        if answer.joined || answer.generation != self.generation {
+        if answer.joined || answer.generation != self.generation || answer.membership != self.membership {
             self.generation = answer.generation;
+            self.membership = answer.membership;
             self.accounts.clear();
         }
         for (pool, got) in answer.got {
             let account = self.accounts.entry(pool).or_default();
             account.got = account.got.max(got);
         }
-        // One question at a time, and only a question changes it.
-        self.accounts.values_mut().for_each(|account| account.heard = account.back);
         self.unanswered = false;
         self.base = answer.base.parse().ok();
         self.closed = answer.closed_for > 0;
@@ -206,17 +217,14 @@ impl Replica {
     }
 
     /// Without an answer nobody knows who waits elsewhere: what is held serves those who are here. When the lease is over
-    /// it shrinks to what is in use, or, if it is so configured, stays what the store last knew of.
+    /// it stays what it is, or, if it is so configured, shrinks to what is in use.
     pub fn unheard(&mut self, now: Moment, queue: &mut FairQueue) {
         self.unanswered = true;
         self.rivals.clear();
         if self.contact(now) == Contact::Lost {
             for (pool, account) in &mut self.accounts {
-                if self.terms.fail_open && account.back > account.heard {
-                    account.back = account.heard;
-                    // The store may have heard all the same, and is told anew what is held.
-                    self.generation.clear();
-                } else if !self.terms.fail_open {
+                // What was given back stays so: the store may have heard of it, or will.
+                if !self.terms.fail_open {
                     let idle = account.held().saturating_sub(queue.in_use(*pool));
                     account.back = account.back.saturating_add(u64::from(idle));
                 }

@@ -73,6 +73,8 @@ fn question(dice: &mut Dice, generation: &str, known: &BTreeMap<Pool, u64>) -> A
         replica: format!("r{}", dice.below(4)),
         generation: if dice.below(20) == 0 { "old".to_owned() } else { generation.to_owned() },
         new_generation: format!("g{}", dice.below(1000)),
+        membership: String::new(),
+        number: 0,
         new_base: "-17".to_owned(),
         leaving: dice.below(25) == 0,
         lease: 3000,
@@ -95,17 +97,23 @@ async fn the_script_of_slots_does_what_the_rules_say() {
         let key = format!("test:{}:slots", Uuid::new_v4());
         let mut now = 1_700_000_000_000_u64;
         let mut generation = String::new();
-        let mut known: BTreeMap<String, BTreeMap<Pool, u64>> = BTreeMap::new();
+        let mut known: BTreeMap<String, (BTreeMap<Pool, u64>, String, u64)> = BTreeMap::new();
         let mut seen = [0; 4];
         for step in 0..250 {
+            if dice.below(40) == 0 {
+                now -= 7000;
+            }
             now += match dice.below(20) {
                 0 => 4000,
                 1 => 900,
                 _ => dice.below(200),
             };
             let mut ask = question(&mut dice, &generation, &BTreeMap::new());
-            if let Some(known) = known.get(&ask.replica) {
+            if let Some((known, membership, number)) = known.get(&ask.replica) {
                 ask = Ask { replica: ask.replica.clone(), ..question(&mut dice, &generation, known) };
+                // One that has not heard of its membership, and one that comes late.
+                ask.membership = if dice.below(12) == 0 { String::new() } else { membership.clone() };
+                ask.number = if dice.below(12) == 0 { *number } else { number + 1 };
             }
             let expected = broker.exchange(now, &ask);
             let args = vec![encode(&ask).unwrap(), b"test:ring:".to_vec(), now.to_string().into_bytes()];
@@ -117,7 +125,7 @@ async fn the_script_of_slots_does_what_the_rules_say() {
             seen[2] += usize::from(answer.joined);
             seen[3] += usize::from(!answer.got.is_empty());
             generation = answer.generation;
-            known.insert(ask.replica, answer.got);
+            known.insert(ask.replica, (answer.got, answer.membership, ask.number));
         }
         assert!(seen.iter().all(|seen| *seen > 5), "seed {seed} meets little: {seen:?}");
     }
