@@ -68,8 +68,6 @@ pub enum NoSeat {
     Restarting,
     /// The wait would be longer than the client has.
     Unreachable { retry_after: Duration },
-    /// The store of the fleet's slots is away, and this replica holds none.
-    Stranded,
     /// It would wait for a pool under pressure, and its tenant's policy lets it be refused for that.
     Shed { retry_after: Duration },
 }
@@ -163,9 +161,6 @@ impl Fairshare {
             }
             if let Some(retry_after) = self.desk.refuses(&demand) {
                 return Err(NoSeat::Shed { retry_after });
-            }
-            if self.exchange.is_some() && self.desk.fleet_state().is_some_and(|fleet| fleet.stranded) {
-                return Err(NoSeat::Stranded);
             }
             let story = telling.map(Telling::share);
             if let Some(answer) = self.wait(demand.clone(), approach, give_up, story).await {

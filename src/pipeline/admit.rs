@@ -69,7 +69,12 @@ pub(super) async fn admit(
         Ok(Err(refused)) => {
             let waited = matches!(
                 refused,
-                NoSeat::Refused(Refusal::Timeout { .. } | Refusal::Suspended | Refusal::Shed { .. })
+                NoSeat::Refused(
+                    Refusal::Timeout { .. }
+                        | Refusal::Suspended
+                        | Refusal::Shed { .. }
+                        | Refusal::StoreAway { queued: true }
+                )
             );
             if matches!(refused, NoSeat::Shed { .. } | NoSeat::Refused(Refusal::Shed { .. })) {
                 record.brownout = Some(Dimmed::Shed);
@@ -206,9 +211,9 @@ fn fault_of(refused: NoSeat, own: bool) -> Fault {
             Fault::new(Code::DeadlineUnreachable, "the wait would be longer than the request's own deadline")
                 .retry_after(retry_after)
         }
-        NoSeat::Stranded => Fault::new(
+        NoSeat::Refused(Refusal::StoreAway { .. }) => Fault::new(
             Code::StoreUnavailable,
-            "Redis, which the replicas share their slots by, is away, and this replica holds none",
+            "Redis, by which the replicas share slots, is away, and none that this request needs is here",
         ),
         NoSeat::Overloaded => Fault::new(Code::Overloaded, "too many requests arrive at once"),
         NoSeat::Restarting => Fault::new(Code::Restarting, "the scheduler was restarted after a fault"),

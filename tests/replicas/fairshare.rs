@@ -150,3 +150,37 @@ fn one_of_four_replicas_may_use_all_slots() {
         mock.stop().await;
     });
 }
+
+#[test]
+fn fewer_slots_hold_for_the_fleet_although_everybody_waits() {
+    if !have(&[Need::Postgres, Need::Redis]) {
+        return;
+    }
+    run(async {
+        let mock = Mock::start(pace());
+        let cluster = started(3, &mock).await;
+        let tenant = cluster.tenant(json!({"name": "a"})).await;
+        let key = cluster.key(&tenant, json!({"name": "k"})).await;
+        cluster.knows(&key).await;
+        let load = Load::start(Plan::new("a", &key, &cluster.doors(), 36));
+        let at_least =
+            async |running: u64| (mock.stats().await["running"].as_u64() >= Some(running)).then_some(());
+        until("all slots are used", async || at_least(SLOTS).await).await;
+        let lowered = json!({"max_in_flight": 3});
+        cluster.api(1).put("/api/v1/capacity", &lowered).await.expect(200);
+        // What ran when it was lowered ends, and what is too much is called back.
+        sleep(Duration::from_millis(500) + EACH).await;
+        let (begun, mut most) = (Instant::now(), 0);
+        while begun.elapsed() < Duration::from_secs(3) {
+            most = most.max(mock.stats().await["running"].as_u64().unwrap());
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(most, 3);
+        cluster.api(2).put("/api/v1/capacity", &json!({"max_in_flight": SLOTS})).await.expect(200);
+        until("all slots are used again", async || at_least(SLOTS).await).await;
+        let tally = load.stop().await;
+        assert_eq!(tally.ends().keys().collect::<Vec<_>>(), ["200"]);
+        assert_eq!(mock.stats().await["peak_running"], SLOTS);
+        mock.stop().await;
+    });
+}

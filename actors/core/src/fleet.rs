@@ -18,7 +18,7 @@ mod exchange;
 mod pool;
 mod replica;
 
-pub use exchange::{Answer, Ask, Rival, Want, fixed, unfixed};
+pub use exchange::{Answer, Ask, Holding, Report, Rival, Want, fixed, unfixed};
 pub use pool::Pool;
 pub use replica::{Contact, Replica, Terms};
 

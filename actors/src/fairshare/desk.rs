@@ -75,6 +75,7 @@ impl Desk {
     pub(super) fn try_seat(self: &Arc<Self>, demand: &Demand) -> Result<Try, Contained> {
         let now = self.clock.now();
         let (grant, answers) = self.cell.with(|floor| {
+            floor.look(now);
             let free = floor.approaching == 0;
             let grant = if free { floor.queue.try_seat(now, demand) } else { None };
             match grant {
@@ -107,6 +108,7 @@ impl Desk {
             let Some(waiter) = waiter.take().filter(|waiter| !waiter.reply.is_closed()) else {
                 return Answers::new();
             };
+            floor.look(now);
             let position = story.map(|_| floor.queue.position_of(&demand));
             let outcome = floor.queue.enqueue(now, demand);
             if let Some(story) = story {
@@ -205,6 +207,7 @@ impl Desk {
     pub(super) fn reconfigure(self: &Arc<Self>, changes: &[Change]) -> Result<(), Contained> {
         let now = self.clock.now();
         let answers = self.cell.with(|floor| {
+            floor.look(now);
             changes.iter().for_each(|change| floor.apply(now, *change));
             floor.answers(now)
         })?;
@@ -218,6 +221,7 @@ impl Desk {
         let now = self.clock.now();
         for _ in 0..3 {
             let answers = self.cell.with(|floor| {
+                floor.look(now);
                 apply(floor, now);
                 floor.answers(now)
             });

@@ -20,8 +20,6 @@ pub struct FleetState {
     pub near: bool,
     /// Requests can run here, now or when others have given slots back.
     pub ready: bool,
-    /// The store is away, and nothing can run here.
-    pub stranded: bool,
 }
 
 /// What was heard of one subject: from whom, of what, its plan, and the tag.
@@ -110,6 +108,7 @@ impl Desk {
         for piece in all.chunks(PIECE) {
             let now = self.now();
             let answers = self.cell.with(|floor| {
+                floor.look(now);
                 for (from, subject, plan, told) in piece {
                     floor.queue.hear(now, *from, *subject, *plan, *told);
                 }
@@ -142,7 +141,6 @@ impl Desk {
                 slots: floor.queue.leased_slots().unwrap_or_default(),
                 near: fleet.contact(now) == Contact::Near,
                 ready: fleet.is_ready(now, &floor.queue),
-                stranded: fleet.is_stranded(now, &floor.queue),
             })
         });
         state.ok().flatten()

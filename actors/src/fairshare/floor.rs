@@ -117,6 +117,13 @@ impl Floor {
         self.fleet = Some(replica);
     }
 
+    /// Before anything is decided: whether what is here of the fleet's slots is still so.
+    pub fn look(&mut self, now: Moment) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.look(now, &mut self.queue);
+        }
+    }
+
     pub fn note_seat(&mut self, ticket: TicketId) {
         if let Some(record) = self.queue.seat_record(ticket) {
             self.seats.insert(ticket, record);

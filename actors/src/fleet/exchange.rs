@@ -153,6 +153,8 @@ struct Work {
     /// The generation of the tags' store, and the last number seen of it.
     generation: String,
     seen: String,
+    /// Of the last question about tags.
+    number: u64,
     /// Replicas could not hear of each other for longer than a lease.
     outage: bool,
 }
@@ -176,6 +178,7 @@ impl Work {
             shown: None,
             generation: String::new(),
             seen: "0".to_owned(),
+            number: 0,
             outage: false,
         }
     }
@@ -283,11 +286,13 @@ impl Work {
         // Nothing is told before it is known among whom.
         let told = if self.generation.is_empty() { Vec::new() } else { desk.tell_fleet(SUBJECTS) };
         let text = |text: String| text.into_bytes();
+        self.number += 1;
         let mut args = vec![
             text(name.simple().to_string()),
             text(self.generation.clone()),
             text(self.seen.clone()),
             text(SUBJECTS.to_string()),
+            text(self.number.to_string()),
         ];
         let full = told.len() >= SUBJECTS;
         for (subject, told) in told {

@@ -36,35 +36,48 @@ for name, member in pairs(members) do
   if member.till <= now then members[name] = nil end
 end
 
-local function account(member, pool)
-  local found = member.accounts[pool]
-  if not found then
-    found = { got = 0, back = 0 }
-    member.accounts[pool] = found
-  end
-  return found
-end
-
 local function held(member, pool)
   local found = member.accounts[pool]
   return found and found.got - found.back or 0
 end
 
--- The size of a pool: the smallest that a member knows.
-local function cap(pool)
-  local least
-  for _, member in pairs(members) do
-    local known = member.caps[pool]
-    if known and (not least or known < least) then least = known end
+-- A new account begins where the highest of those that were closed ended, so that no total falls.
+local function give(member, pool, count)
+  local found = member.accounts[pool]
+  if not found then
+    found = { got = member.floor, back = member.floor }
+    member.accounts[pool] = found
   end
-  return least
+  found.got = found.got + count
+end
+
+-- Of each pool its size, the smallest that a member knows, and what all hold. Added up once everything was said.
+local sizes, taken = {}, {}
+local function add_up()
+  for _, member in pairs(members) do
+    for pool, size in pairs(member.caps) do sizes[pool] = math.min(sizes[pool] or size, size) end
+    for pool, found in pairs(member.accounts) do taken[pool] = (taken[pool] or 0) + found.got - found.back end
+  end
+end
+
+local function hand(member, pool, count)
+  give(member, pool, count)
+  taken[pool] = (taken[pool] or 0) + count
 end
 
 local function free(pool)
-  local size = cap(pool)
+  local size = sizes[pool]
   if not size then return math.huge end
-  for _, member in pairs(members) do size = size - held(member, pool) end
-  return size > 0 and size or 0
+  return math.max(size - (taken[pool] or 0), 0)
+end
+
+-- What of these nothing is free of: what somebody must give back.
+local function exhausted(need)
+  local found = {}
+  for _, pool in ipairs(need) do
+    if free(pool) <= 0 then found[#found + 1] = pool end
+  end
+  return found
 end
 
 local function advance(want, by)
@@ -73,21 +86,24 @@ local function advance(want, by)
   want.count = want.count - by
 end
 
+-- The next one first: the group with the smallest tag, in it the tenant with the smallest tag, of it what has waited
+-- longest. Members know tags with different delays; the largest is the newest.
 local function in_order()
-  local groups, all = {}, {}
+  local groups, tenants, all = {}, {}, {}
   for _, member in pairs(members) do
     for _, want in ipairs(member.wants) do
-      local tag = groups[want.group]
-      if not tag or want.group_tag > tag then groups[want.group] = want.group_tag end
+      groups[want.group] = math.max(groups[want.group] or want.group_tag, want.group_tag)
+      tenants[want.tenant] = math.max(tenants[want.tenant] or want.tag, want.tag)
     end
   end
   for name, member in pairs(members) do
     for place, want in ipairs(member.wants) do
-      all[#all + 1] = { groups[want.group], want.group, want.tag, name, place, want }
+      local tag = tenants[want.tenant]
+      all[#all + 1] = { groups[want.group], want.group, tag, want.tenant, want.since, name, place, want }
     end
   end
   table.sort(all, function(a, b)
-    for i = 1, 5 do
+    for i = 1, 7 do
       if a[i] ~= b[i] then return a[i] < b[i] end
     end
     return false
@@ -104,37 +120,37 @@ local function admit()
   -- One that comes late.
   if not joined and ask.number <= member.number then return end
   if joined then
-    member = { accounts = {}, membership = ask.new_generation }
-    for pool, count in pairs(ask.hold) do
-      if count > 0 then member.accounts[pool] = { got = count, back = 0 } end
-    end
+    member = { accounts = {}, floor = 0, membership = ask.new_generation, pressed = false }
     members[ask.replica] = member
   end
   member.number = ask.number
   member.till = now + ask.lease
   member.rung = false
-  member.caps = ask.caps
-  member.pressed = member.pressed or false
-  local wants = {}
-  for _, want in ipairs(ask.wants) do
-    if #want.need > 0 then wants[#wants + 1] = want end
+  member.caps = {}
+  -- Size (or null), given back, heard of as given, what may be used, what is used.
+  for pool, said in pairs(ask.pools) do
+    if said[1] ~= cjson.null then member.caps[pool] = said[1] end
+    -- While nothing is given out, what it may use is its own. Later the rest may be another's. What runs is counted,
+    -- whoever let it.
+    local own = joined and now < state.opens and said[4] or said[5]
+    local found = member.accounts[pool]
+    if found then found.back = math.min(math.max(found.back, said[2]), found.got) end
+    local more = own - held(member, pool)
+    if more > 0 then give(member, pool, more) end
   end
-  member.wants = wants
-  if joined then return end
-  for pool, back in pairs(ask.back) do
-    local found = account(member, pool)
-    found.back = math.min(math.max(found.back, back), found.got)
-  end
-  -- What it was given and has not heard of will serve the first of those who wait.
   member.wants = {}
-  for _, want in ipairs(wants) do
-    local unseen = 0
-    for _, pool in ipairs(want.need) do
-      local found = member.accounts[pool]
-      if found then unseen = math.max(unseen, found.got - (ask.seen[pool] or 0)) end
+  for _, want in ipairs(ask.wants) do
+    if #want.need > 0 then
+      -- What it was given and has not heard of will serve the first of those who wait.
+      local unseen = 0
+      for _, pool in ipairs(joined and {} or want.need) do
+        local found, said = member.accounts[pool], ask.pools[pool]
+        if found then unseen = math.max(unseen, found.got - math.max(found.back, said and said[3] or 0)) end
+      end
+      want.since = now - want.age
+      advance(want, math.min(unseen, want.count))
+      if want.count > 0 then member.wants[#member.wants + 1] = want end
     end
-    advance(want, math.min(unseen, want.count))
-    if want.count > 0 then member.wants[#member.wants + 1] = want end
   end
 end
 
@@ -150,56 +166,77 @@ local function hand_out()
   for _ = 1, GRANTS do
     local next_one
     for _, entry in ipairs(in_order()) do
-      if fits(entry[6]) then
+      if fits(entry[8]) then
         next_one = entry
         break
       end
     end
     if not next_one then return end
-    local name, place, want = next_one[4], next_one[5], next_one[6]
+    local name, place, want = next_one[6], next_one[7], next_one[8]
     local member = members[name]
-    for _, pool in ipairs(want.need) do
-      local found = account(member, pool)
-      found.got = found.got + 1
-    end
+    for _, pool in ipairs(want.need) do hand(member, pool, 1) end
     advance(want, 1)
     if want.count == 0 then table.remove(member.wants, place) end
     ring[name] = true
   end
 end
 
--- While nobody waits each member may have its part of what is spread, to have it at hand.
+-- What a member may keep of a pool while nobody waits for it: the same as all who name it, those with the smaller names
+-- one more.
+local function part(own, pool)
+  if not members[own] or not members[own].caps[pool] then return 0 end
+  local count, place = 0, 0
+  for name, member in pairs(members) do
+    if member.caps[pool] then
+      count = count + 1
+      if name < own then place = place + 1 end
+    end
+  end
+  local size = sizes[pool]
+  return math.floor(size / count) + (place < size % count and 1 or 0)
+end
+
+-- What it must give back, because more is held than there is: each all that is too much, so that nobody lets another
+-- one in before it is gone.
+local function owe(member, pool)
+  local size = sizes[pool]
+  if not size then return 0 end
+  return math.min(held(member, pool), math.max((taken[pool] or 0) - size, 0))
+end
+
+-- While nobody waits for it each member may have its part at hand.
 local function top_up()
   if now < state.opens then return end
-  local count = 0
+  local wanted = {}
   for _, member in pairs(members) do
-    if #member.wants > 0 then return end
-    count = count + 1
+    for _, want in ipairs(member.wants) do
+      for _, pool in ipairs(want.need) do wanted[pool] = true end
+    end
   end
   local member = members[ask.replica]
-  for pool in pairs(ask.caps) do
-    if pool:sub(1, 1) ~= 't' then
-      local more = math.min(math.floor(cap(pool) / count) - held(member, pool), free(pool))
-      if more > 0 then
-        local found = account(member, pool)
-        found.got = found.got + more
-      end
+  for pool, said in pairs(ask.pools) do
+    if said[1] ~= cjson.null and not wanted[pool] then
+      local more = math.min(part(ask.replica, pool) - held(member, pool), free(pool))
+      if more > 0 then hand(member, pool, more) end
     end
   end
 end
 
 -- Who holds something that others wait for, and does not know it, is told to ask.
 local function press()
+  -- Of each pool that is wanted who wants it, and whether several do.
+  local wanted = {}
+  for name, member in pairs(members) do
+    for _, want in ipairs(member.wants) do
+      for _, pool in ipairs(exhausted(want.need)) do
+        if not wanted[pool] then wanted[pool] = name elseif wanted[pool] ~= name then wanted[pool] = '' end
+      end
+    end
+  end
   for name, member in pairs(members) do
     if not member.pressed then
-      for other, waiting in pairs(members) do
-        if other ~= name then
-          for _, want in ipairs(waiting.wants) do
-            for _, pool in ipairs(want.need) do
-              if held(member, pool) > 0 then ring[name] = true end
-            end
-          end
-        end
+      for pool, by in pairs(wanted) do
+        if by ~= name and held(member, pool) > 0 then ring[name] = true end
       end
     end
   end
@@ -207,9 +244,11 @@ end
 
 if ask.leaving then
   members[ask.replica] = nil
+  add_up()
   hand_out()
 else
   admit()
+  add_up()
   hand_out()
   top_up()
   press()
@@ -217,15 +256,17 @@ end
 
 local rivals = {}
 for _, entry in ipairs(in_order()) do
-  local want = entry[6]
-  if entry[4] ~= ask.replica and #rivals < RIVALS then
+  local want = entry[8]
+  local need = entry[6] ~= ask.replica and #rivals < RIVALS and exhausted(want.need) or {}
+  if #need > 0 then
     -- As text: numbers are written with fourteen digits.
     rivals[#rivals + 1] = {
-      need = want.need,
+      need = need,
       group = want.group,
-      -- The newest that is known, as it is ordered by.
+      tenant = want.tenant,
+      age = math.max(now - want.since, 0),
       group_tag = string.format('%.0f', entry[1]),
-      tag = string.format('%.0f', want.tag),
+      tag = string.format('%.0f', entry[3]),
       count = want.count,
     }
   end
@@ -242,11 +283,19 @@ for name in pairs(ring) do
 end
 table.sort(rung)
 
-local got, alive = {}, 0
+local holdings, alive = {}, 0
 local own = members[ask.replica]
 if own then
   own.pressed = #rivals > 0
-  for pool, found in pairs(own.accounts) do got[pool] = found.got end
+  for pool, found in pairs(own.accounts) do
+    if found.got > found.back then
+      holdings[pool] = { found.got, found.back, part(ask.replica, pool), owe(own, pool) }
+    else
+      -- Of what it holds nothing of nothing is kept.
+      own.floor = math.max(own.floor, found.got)
+      own.accounts[pool] = nil
+    end
+  end
 end
 for _ in pairs(members) do alive = alive + 1 end
 
@@ -261,7 +310,7 @@ local answer = {
 }
 if own then answer.membership = own.membership end
 -- An empty table would be written as an object.
-if next(got) then answer.got = got end
+if next(holdings) then answer.pools = holdings end
 if #rivals > 0 then answer.rivals = rivals end
 if #rung > 0 then answer.ring = rung end
 return cjson.encode(answer)

@@ -1,8 +1,8 @@
 -- Tags and clocks of the fleet: what one replica tells, and what the others have told since it asked last.
 -- KEYS[1] what is told (hash: subject|replica -> time value), KEYS[2] its order (sorted set), KEYS[3] who tells (hash:
--- replica -> time).
--- ARGV[1] the replica, [2] the generation it knows, [3] the last number it has seen, [4] how many to return at most, then
--- subject and value by turns.
+-- replica -> time and number of its last question).
+-- ARGV[1] the replica, [2] the generation it knows, [3] the last number it has seen, [4] how many to return at most, [5]
+-- the number of its question, then subject and value by turns. Of a question that comes late nothing is taken.
 -- Returns generation, the last number looked at, whether there is more, then subject, replica, value by turns.
 --
 -- Totals are only compared with others that began with them. So whoever joins, or was away for longer than things are
@@ -18,21 +18,24 @@ local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 local generation = redis.call('HGET', KEYS[1], '#generation')
 local moved = redis.call('HGET', KEYS[1], '#server') ~= server
-local last = redis.call('HGET', KEYS[3], ARGV[1])
+local asked = redis.call('HGET', KEYS[3], ARGV[1]) or ''
+local last, number = asked:match('^(%d+) (%d+)$')
+local late = number and tonumber(ARGV[5]) <= tonumber(number)
 if not generation or moved or not last or now - tonumber(last) > AWAY then
   generation = string.format('%.0f', math.max(now, tonumber(generation or '0') + 1))
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], '#generation', generation, '#server', server)
   local members = redis.call('HGETALL', KEYS[3])
   for i = 1, #members, 2 do
-    if now - tonumber(members[i + 1]) > AWAY then redis.call('HDEL', KEYS[3], members[i]) end
+    local at = members[i + 1]:match('^%d+')
+    if not at or now - tonumber(at) > AWAY then redis.call('HDEL', KEYS[3], members[i]) end
   end
 end
-redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', now))
-local known = generation == ARGV[2]
+if not late then redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[5]) end
+local known = generation == ARGV[2] and not late
 local since = known and tonumber(ARGV[3]) or 0
 
-for i = 5, known and #ARGV or 0, 2 do
+for i = 6, known and #ARGV or 0, 2 do
   local number = redis.call('HINCRBY', KEYS[1], '#number', 1)
   local field = ARGV[i] .. '|' .. ARGV[1]
   redis.call('HSET', KEYS[1], field, string.format('%.0f', now) .. ' ' .. ARGV[i + 1])

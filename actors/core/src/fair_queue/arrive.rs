@@ -99,6 +99,9 @@ impl FairQueue {
     /// The bounds of the queue: each tenant's own, then that of all, which the heaviest tenant feels as
     /// its own fault and the others as overload.
     fn refuses_to_queue(&mut self, now: Moment, waiting: &Waiting) -> Option<Refusal> {
+        if self.is_nowhere(waiting) {
+            return Some(Refusal::StoreAway { queued: false });
+        }
         let tenant = self.tenants.at(waiting.tenant)?;
         let most = tenant.plan.max_queued.unwrap_or(self.settings.default_tenant_max_queued);
         let score = tenant.score_of(tenant.queued.cost.saturating_add(u128::from(waiting.cost)));
@@ -246,6 +249,7 @@ impl FairQueue {
             keys: BTreeMap::new(),
             idle_mark: None,
             lease: self.first_lease(),
+            starved: None,
         };
         (self.tenants.insert(plan.id, tenant), false)
     }

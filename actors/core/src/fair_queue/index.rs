@@ -50,13 +50,17 @@ impl FairQueue {
             resum(&mut cell.active_weight, &mut lane.counted, counted);
         }
         if let Some(shared) = shared {
-            let starved = present && tenant.blocked() && tenant.queued.count > 0;
             shared.records.note_tenant(place);
-            if starved {
-                shared.starved.insert(place)
-            } else {
-                shared.starved.remove(&place)
-            };
+            let elsewhere = tenant.lease < tenant.plan.max_in_flight;
+            let starved = present && tenant.blocked() && tenant.queued.count > 0 && elsewhere;
+            let starved = starved.then_some(tenant.account.tag);
+            if tenant.starved != starved {
+                if let Some(tag) = tenant.starved {
+                    shared.starved.remove(&(tag, place));
+                }
+                shared.starved.extend(starved.map(|tag| (tag, place)));
+                tenant.starved = starved;
+            }
         }
         tenant.contends_since = contends.then(|| tenant.contends_since.unwrap_or(watch.now));
         let counted = if present && !tenant.is_idle() { weight } else { 0 };

@@ -154,6 +154,8 @@ pub enum Refusal {
     Suspended,
     /// The pool it waited for is under pressure, and its tenant's policy lets it be refused for that.
     Shed { retry_after: Duration },
+    /// The other replicas cannot be heard of, and nothing of the slots it needs is here.
+    StoreAway { queued: bool },
 }
 
 /// What the shell must do.

@@ -6,20 +6,24 @@
 
 use super::account::{Tag, span};
 use super::merge::Records;
-use super::plan::TicketId;
+use super::plan::{Refusal, TicketId};
 use super::state::{Tenant, Ticket, Waiting};
 use super::{FairQueue, Place};
 use crate::fleet::{Pool, Rival, Want, fixed, unfixed};
-use crate::ids::GroupId;
+use crate::ids::{GroupId, TenantId};
 use crate::moment::Moment;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Wants named at most: of models, and of capped tenants.
 const MODELS: usize = 16;
 const TENANTS: usize = 16;
 /// Tenants of a line that are counted.
 const COUNTED: usize = 16;
+/// Of one tenant's requests at two replicas the older goes first, if it has waited twice as long and this. Less would
+/// move slots to and fro.
+const OLDER: Duration = Duration::from_millis(250);
 /// Beyond so many of one kind another one that waits is no news.
 const KNOWN: u32 = 8;
 
@@ -29,13 +33,18 @@ pub(super) struct Shared {
     slots: u32,
     pub(super) records: Records,
     rivals: Vec<Rivalry>,
-    /// Tenants with a cap of their own that lack a slot of it.
-    pub(super) starved: BTreeSet<Place>,
+    /// Tenants with a cap of their own that have requests waiting and a slot of it elsewhere, the smallest tag first.
+    pub(super) starved: BTreeSet<(Tag, Place)>,
     /// Tenants whose cap something is leased of.
     leasing: BTreeSet<Place>,
+    /// The others cannot be heard of: what is not here is nowhere.
+    cut_off: bool,
     /// Wants as last told.
-    told: Vec<(SmallVec<[Pool; 3]>, GroupId, Tag, u32)>,
+    told: Vec<Wanted>,
 }
+
+/// A want as it was told: need, group, tag, count.
+type Wanted = (SmallVec<[Pool; 3]>, GroupId, Tag, u32);
 
 /// What another replica waits for.
 #[derive(Clone, Debug)]
@@ -43,7 +52,9 @@ struct Rivalry {
     need: Vec<Pool>,
     group: GroupId,
     group_tag: Tag,
+    tenant: TenantId,
     tag: Tag,
+    since: Moment,
 }
 
 /// Where a request stands among others: its group's tag, its tenant's within the group, and what one such request moves
@@ -51,15 +62,19 @@ struct Rivalry {
 struct Stand {
     group: GroupId,
     group_tag: Tag,
+    tenant: TenantId,
     tag: Tag,
+    since: Moment,
     group_step: Tag,
     step: Tag,
 }
 
 impl Stand {
-    /// Whether a rival is before it by more than one request.
-    fn is_behind(&self, rival: &Rivalry) -> bool {
-        if rival.group == self.group {
+    /// Whether a rival is before it by more than one request; of the same tenant, whether it has waited much longer.
+    fn is_behind(&self, now: Moment, rival: &Rivalry) -> bool {
+        if rival.tenant == self.tenant {
+            now.since(rival.since) > now.since(self.since) * 2 + OLDER
+        } else if rival.group == self.group {
             rival.tag.saturating_add(self.step) < self.tag
         } else {
             rival.group_tag.saturating_add(self.group_step) < self.group_tag
@@ -131,13 +146,15 @@ impl FairQueue {
         }
     }
 
-    /// The sizes of the pools that are known here. Of tenants those that want or have something.
+    /// The sizes of the pools that are known here. Of tenants those that want something, as far as they are heard, or
+    /// have something.
     pub fn caps(&self) -> impl Iterator<Item = (Pool, u32)> {
         let models = self.models.iter().filter(|(_, model)| !model.removed);
         let models =
             models.filter_map(|(_, model)| Some((Pool::Model(model.plan.id), model.plan.max_in_flight?)));
-        let starved = self.shared.iter().flat_map(|shared| &shared.starved);
-        let tenants = starved.filter_map(|place| {
+        let starved = self.shared.iter().flat_map(|shared| shared.starved.iter().take(TENANTS));
+        let leasing = self.shared.iter().flat_map(|shared| &shared.leasing);
+        let tenants = starved.map(|(_, place)| place).chain(leasing).filter_map(|place| {
             let plan = self.tenants.at(*place)?.plan;
             Some((Pool::Tenant(plan.id), plan.max_in_flight?))
         });
@@ -158,16 +175,13 @@ impl FairQueue {
         for (_, model) in self.models.iter_mut() {
             model.lease = Some(lease(Pool::Model(model.plan.id)));
         }
-        let mut places: BTreeSet<Place> = shared.starved.clone();
-        places.extend(std::mem::take(&mut shared.leasing));
-        let named = held.keys().filter_map(|pool| match pool {
-            Pool::Tenant(id) => self.tenants.place(id),
-            Pool::Slots | Pool::Model(_) => None,
+        let named = held.iter().filter_map(|(pool, held)| match pool {
+            Pool::Tenant(id) if *held > 0 => self.tenants.place(id),
+            Pool::Tenant(_) | Pool::Slots | Pool::Model(_) => None,
         });
         let named: BTreeSet<Place> = named.collect();
-        places.extend(&named);
-        shared.leasing = named;
-        for place in places {
+        let before = std::mem::replace(&mut shared.leasing, named.clone());
+        for place in before.union(&named).copied() {
             let Some(tenant) = self.tenants.at_mut(place) else { continue };
             let leased = Some(lease(Pool::Tenant(tenant.plan.id)));
             if tenant.lease != leased {
@@ -177,14 +191,44 @@ impl FairQueue {
         }
     }
 
-    /// What others wait for, tags counted from `base`.
-    pub fn set_rivals(&mut self, base: i128, rivals: &[Rival]) {
+    /// Whether the others cannot be heard of. Then who waits for slots of which nothing is here, and nothing can come, is
+    /// refused.
+    pub fn set_cut_off(&mut self, cut_off: bool) {
+        let Some(shared) = self.shared.as_mut() else { return };
+        shared.cut_off = cut_off;
+        if cut_off && self.counts.queued > 0 {
+            let waiting = self.tickets.iter().filter_map(|(id, ticket)| match ticket {
+                Ticket::Waiting(waiting) if self.is_nowhere(waiting) => Some((*id, *waiting)),
+                Ticket::Waiting(_) | Ticket::Seated(_) => None,
+            });
+            let mut waiting: Vec<_> = waiting.collect();
+            waiting.sort_unstable_by_key(|(id, _)| *id);
+            for (id, waiting) in waiting {
+                self.dismiss(id, &waiting, Refusal::StoreAway { queued: true });
+            }
+        }
+    }
+
+    /// Whether it needs a slot of a pool that nothing is here of, and nothing can come of.
+    pub(super) fn is_nowhere(&self, waiting: &Waiting) -> bool {
+        if !self.shared.as_ref().is_some_and(|shared| shared.cut_off) {
+            return false;
+        }
+        let Some(tenant) = self.tenants.at(waiting.tenant) else { return false };
+        let lacks = self.lacks(tenant, waiting.model);
+        lacks.iter().any(|pool| self.leased(tenant, waiting.model, *pool) == 0 && self.in_use(*pool) == 0)
+    }
+
+    /// What others wait for, as it was `at` that time, tags counted from `base`.
+    pub fn set_rivals(&mut self, base: i128, at: Moment, rivals: &[Rival]) {
         let Some(shared) = self.shared.as_mut() else { return };
         let rivalry = |rival: &Rival| Rivalry {
             need: rival.need.clone(),
             group: rival.group,
             group_tag: unfixed(base, rival.group_tag),
+            tenant: rival.tenant,
             tag: unfixed(base, rival.tag),
+            since: Moment::from_micros(at.as_micros().saturating_sub(rival.age.saturating_mul(1000))),
         };
         shared.rivals = rivals.iter().map(rivalry).collect();
     }
@@ -213,7 +257,7 @@ impl FairQueue {
         }
         let pools = self.pools_of(tenant, waiting.model);
         let same = |rival: &&Rivalry| rival.need.iter().all(|pool| pools.contains(pool));
-        shared.rivals.iter().filter(same).any(|rival| stand.is_behind(rival))
+        shared.rivals.iter().filter(same).any(|rival| stand.is_behind(self.watch.now, rival))
     }
 
     /// As it would stand after its arrival.
@@ -233,6 +277,8 @@ impl FairQueue {
         Some(Stand {
             group: group.plan.id,
             group_tag: group.account.tag,
+            tenant: tenant.plan.id,
+            since: waiting.since,
             tag: tenant.account.tag,
             group_step: span(waiting.cost, group.plan.weight),
             step: span(waiting.cost, tenant.plan.weight),
@@ -249,22 +295,42 @@ impl FairQueue {
         pools
     }
 
-    /// The slots that a request lacks.
-    fn lacks(&self, tenant: &Tenant, model: Place) -> SmallVec<[Pool; 3]> {
-        let leased = |pool: &Pool| match pool {
+    /// What is here of a pool of [`Self::pools_of`].
+    fn leased(&self, tenant: &Tenant, model: Place, pool: Pool) -> u32 {
+        match pool {
             Pool::Slots => self.slots(),
             Pool::Model(_) => self.models.at(model).and_then(|model| model.lease).unwrap_or(u32::MAX),
             Pool::Tenant(_) => tenant.lease.unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The slots that a request lacks.
+    fn lacks(&self, tenant: &Tenant, model: Place) -> SmallVec<[Pool; 3]> {
+        let lacking = |pool: &Pool| self.in_use(*pool) >= self.leased(tenant, model, *pool);
+        self.pools_of(tenant, model).into_iter().filter(lacking).collect()
+    }
+
+    /// Whether all there is of a pool is here already.
+    fn is_all_here(&self, tenant: &Tenant, model: Place, pool: Pool) -> bool {
+        let cap = match pool {
+            Pool::Slots => Some(self.settings.slots),
+            Pool::Model(_) => self.models.at(model).and_then(|model| model.plan.max_in_flight),
+            Pool::Tenant(_) => tenant.plan.max_in_flight,
         };
-        self.pools_of(tenant, model).into_iter().filter(|pool| self.in_use(*pool) >= leased(pool)).collect()
+        cap.is_some_and(|cap| self.leased(tenant, model, pool) >= cap)
     }
 
     fn head(&self, ticket: TicketId, count: u32) -> Option<Head> {
         let Some(Ticket::Waiting(waiting)) = self.tickets.get(&ticket) else { return None };
         let tenant = self.tenants.at(waiting.tenant)?;
         let cell = self.groups.at(tenant.group)?.cell(waiting.model)?;
+        let need = self.lacks(tenant, waiting.model);
+        if need.is_empty() || need.iter().any(|pool| self.is_all_here(tenant, waiting.model, *pool)) {
+            // It waits for what is here.
+            return None;
+        }
         Some(Head {
-            need: self.lacks(tenant, waiting.model),
+            need,
             stand: self.stand(tenant, waiting)?,
             count: count.max(1),
             weights: (self.models.at(waiting.model)?.active_weight.max(1), cell.active_weight.max(1)),
@@ -272,7 +338,7 @@ impl FairQueue {
         })
     }
 
-    /// The head of each line that slots are lacking for.
+    /// The head of each line that slots of other replicas are lacking for; of many those with the smallest tags.
     fn heads(&self) -> Vec<Head> {
         let Some(shared) = &self.shared else { return Vec::new() };
         let of_model = |(place, model): (Place, &super::state::Model)| {
@@ -284,21 +350,24 @@ impl FairQueue {
                 line.iter().take(COUNTED).filter_map(|(_, _, tenant)| ready(tenant)).map(BTreeSet::len);
             self.head(*ticket, u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX))
         };
-        let models =
-            self.models.iter().filter_map(of_model).filter(|head| !head.need.is_empty()).take(MODELS);
-        let of_tenant = |place: &Place| {
+        let mut heads: Vec<Head> = self.models.iter().filter_map(of_model).collect();
+        if heads.len() > MODELS {
+            heads.sort_by_key(|head| (head.stand.group_tag, head.stand.tag));
+            heads.truncate(MODELS);
+        }
+        let of_tenant = |(_, place): &(Tag, Place)| {
             let tenant = self.tenants.at(*place)?;
             let oldest = tenant.lanes.iter().filter_map(|lane| lane.ready.first()).min()?;
             let ready = tenant.lanes.iter().map(|lane| lane.ready.len()).sum::<usize>();
             let room = tenant.plan.max_in_flight?.saturating_sub(tenant.in_flight);
             self.head(*oldest, u32::try_from(ready).unwrap_or(u32::MAX).min(room.max(1)))
         };
-        let tenants = shared.starved.iter().filter_map(of_tenant).take(TENANTS);
-        models.chain(tenants).filter(|head| !head.need.is_empty()).collect()
+        heads.extend(shared.starved.iter().take(TENANTS).filter_map(of_tenant));
+        heads
     }
 
     /// What is wanted of the fleet, tags counted from `base`. Notes it as told.
-    pub fn wants(&mut self, base: i128) -> Vec<Want> {
+    pub fn wants(&mut self, now: Moment, base: i128) -> Vec<Want> {
         let heads = self.heads();
         let Some(shared) = self.shared.as_mut() else { return Vec::new() };
         shared.told = heads
@@ -313,6 +382,8 @@ impl FairQueue {
             };
             Want {
                 group: head.stand.group,
+                tenant: head.stand.tenant,
+                age: u64::try_from(now.since(head.stand.since).as_millis()).unwrap_or(u64::MAX),
                 group_tag: fixed(base, head.stand.group_tag),
                 tag: fixed(base, head.stand.tag),
                 group_step: per(head.weights.0),
@@ -331,13 +402,11 @@ impl FairQueue {
             return false;
         }
         self.heads().iter().any(|head| {
-            let known = shared
-                .told
-                .iter()
-                .find(|(need, group, _, _)| *need == head.need && *group == head.stand.group);
-            known.is_none_or(|(_, _, tag, count)| {
-                head.stand.tag < *tag || (head.count > *count && *count < KNOWN)
-            })
+            // Several models may lack the same.
+            let kind = |(need, group, ..): &&Wanted| *need == head.need && *group == head.stand.group;
+            let known = || shared.told.iter().filter(kind);
+            let earlier = known().all(|(_, _, tag, _)| head.stand.tag < *tag);
+            earlier || known().all(|(_, _, _, count)| head.count > *count && *count < KNOWN)
         })
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Tenant {
     pub(super) idle_mark: Option<u64>,
     /// Of a cap that the fleet has in common: what of it is here.
     pub(super) lease: Option<u32>,
+    /// The tag by which it stands among those that lack slots of their cap.
+    pub(super) starved: Option<Tag>,
 }
 
 /// What a tenant has waiting.

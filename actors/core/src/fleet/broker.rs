@@ -4,8 +4,8 @@
 //! against it. Is not: used by a gateway. Invariant: what replicas hold of a pool never adds up to more than its size,
 //! but for what a replica that the store had given up, or a store that had lost everything, is told of.
 
-use super::{Answer, Ask, Pool, Rival, Want};
-use crate::ids::GroupId;
+use super::{Answer, Ask, Holding, Pool, Rival, Want};
+use crate::ids::{GroupId, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rivals told at most.
@@ -35,8 +35,11 @@ struct Member {
     /// Of the last question.
     number: u64,
     accounts: BTreeMap<Pool, Account>,
+    /// The highest total of an account that was closed: the next ones begin there, so that no total falls.
+    floor: u64,
     caps: BTreeMap<Pool, u32>,
-    wants: Vec<Want>,
+    /// With the time since when the first of it has waited.
+    wants: Vec<(Want, u64)>,
     /// It was told to ask and has not yet.
     rung: bool,
     /// It knows that others wait.
@@ -47,6 +50,35 @@ impl Member {
     fn held(&self, pool: Pool) -> u64 {
         self.accounts.get(&pool).copied().unwrap_or_default().held()
     }
+
+    fn give(&mut self, pool: Pool, count: u64) {
+        let empty = Account { got: self.floor, back: self.floor };
+        let account = self.accounts.entry(pool).or_insert(empty);
+        account.got = account.got.saturating_add(count);
+    }
+
+    /// Of what it holds nothing of nothing is kept.
+    fn close_accounts(&mut self) {
+        let Self { accounts, floor, .. } = self;
+        accounts.retain(|_, account| {
+            if account.held() == 0 {
+                *floor = account.got.max(*floor);
+            }
+            account.held() > 0
+        });
+    }
+}
+
+/// A want in its order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    group_tag: i64,
+    group: GroupId,
+    tag: i64,
+    tenant: TenantId,
+    since: u64,
+    member: String,
+    place: usize,
 }
 
 /// The store.
@@ -105,35 +137,43 @@ impl Broker {
             return false;
         }
         if joined {
-            let held = ask.hold.iter().filter(|(_, held)| **held > 0);
-            let accounts =
-                held.map(|(pool, held)| (*pool, Account { got: u64::from(*held), back: 0 })).collect();
-            let membership = ask.new_generation.clone();
-            self.members.insert(ask.replica.clone(), Member { accounts, membership, ..Member::default() });
+            let member = Member { membership: ask.new_generation.clone(), ..Member::default() };
+            self.members.insert(ask.replica.clone(), member);
         }
+        let closed = now < self.opens;
         let Some(member) = self.members.get_mut(&ask.replica) else { return joined };
         member.number = ask.number;
         member.till = now.saturating_add(ask.lease);
         member.rung = false;
-        member.caps = ask.caps.clone();
-        member.wants = ask.wants.iter().filter(|want| !want.need.is_empty()).cloned().collect();
+        member.caps = ask.pools.iter().filter_map(|(pool, said)| Some((*pool, said.cap?))).collect();
+        let wants = ask.wants.iter().filter(|want| !want.need.is_empty());
+        member.wants = wants.map(|want| (want.clone(), now.saturating_sub(want.age))).collect();
+        for (pool, said) in &ask.pools {
+            // While nothing is given out, what it may use is its own. Later the rest may be another's. What runs is
+            // counted, whoever let it.
+            let own = if joined && closed { said.hold } else { said.used };
+            if let Some(account) = member.accounts.get_mut(pool) {
+                account.back = account.back.max(said.back).min(account.got);
+            }
+            let more = u64::from(own).saturating_sub(member.held(*pool));
+            if more > 0 {
+                member.give(*pool, more);
+            }
+        }
         if joined {
             return true;
         }
-        for (pool, back) in &ask.back {
-            let account = member.accounts.entry(*pool).or_default();
-            account.back = account.back.max(*back).min(account.got);
-        }
         // What it was given and has not heard of will serve the first of those who wait.
-        for want in &mut member.wants {
+        for (want, _) in &mut member.wants {
             let unseen = want.need.iter().filter_map(|pool| {
-                let got = member.accounts.get(pool)?.got;
-                Some(got.saturating_sub(ask.seen.get(pool).copied().unwrap_or_default()))
+                let account = member.accounts.get(pool)?;
+                let seen = ask.pools.get(pool).map_or(0, |said| said.seen);
+                Some(account.got.saturating_sub(seen.max(account.back)))
             });
             let unseen = u32::try_from(unseen.max().unwrap_or_default()).unwrap_or(u32::MAX).min(want.count);
             advance(want, unseen);
         }
-        member.wants.retain(|want| want.count > 0);
+        member.wants.retain(|(want, _)| want.count > 0);
         false
     }
 
@@ -143,27 +183,41 @@ impl Broker {
     }
 
     fn free(&self, pool: Pool) -> u64 {
-        let held = self.members.values().map(|member| member.held(pool)).sum();
-        self.cap(pool).map_or(u64::MAX, |cap| cap.saturating_sub(held))
+        self.cap(pool).map_or(u64::MAX, |cap| cap.saturating_sub(self.held(pool)))
     }
 
-    /// Everybody's wants, the next one first: the group with the smallest tag, in it the smallest tag. Members know a
-    /// group's tag with different delays; the largest is the newest.
-    fn order(&self) -> Vec<(i64, String, usize)> {
+    /// What of these nothing is free of: what somebody must give back.
+    fn exhausted(&self, need: &[Pool]) -> Vec<Pool> {
+        need.iter().filter(|pool| self.free(**pool) == 0).copied().collect()
+    }
+
+    /// Everybody's wants, the next one first: the group with the smallest tag, in it the tenant with the smallest tag, of
+    /// it what has waited longest. Members know tags with different delays; the largest is the newest.
+    fn order(&self) -> Vec<Entry> {
         let mut groups: BTreeMap<GroupId, i64> = BTreeMap::new();
-        for want in self.members.values().flat_map(|member| &member.wants) {
+        let mut tenants: BTreeMap<TenantId, i64> = BTreeMap::new();
+        for (want, _) in self.members.values().flat_map(|member| &member.wants) {
             let tag = groups.entry(want.group).or_insert(want.group_tag);
             *tag = (*tag).max(want.group_tag);
+            let tag = tenants.entry(want.tenant).or_insert(want.tag);
+            *tag = (*tag).max(want.tag);
         }
         let mut all = Vec::new();
         for (name, member) in &self.members {
-            for (place, want) in member.wants.iter().enumerate() {
-                let group = groups.get(&want.group).copied().unwrap_or_default();
-                all.push((group, want.group, want.tag, name.clone(), place));
+            for (place, (want, since)) in member.wants.iter().enumerate() {
+                all.push(Entry {
+                    group_tag: groups.get(&want.group).copied().unwrap_or_default(),
+                    group: want.group,
+                    tag: tenants.get(&want.tenant).copied().unwrap_or_default(),
+                    tenant: want.tenant,
+                    since: *since,
+                    member: name.clone(),
+                    place,
+                });
             }
         }
         all.sort();
-        all.into_iter().map(|(group, _, _, name, place)| (group, name, place)).collect()
+        all
     }
 
     /// Gives free slots to those who are next.
@@ -172,38 +226,63 @@ impl Broker {
             return;
         }
         for _ in 0..GRANTS {
-            let fits = |(_, name, place): &(i64, String, usize)| {
-                let want = self.members.get(name).and_then(|member| member.wants.get(*place));
-                want.is_some_and(|want| want.need.iter().all(|pool| self.free(*pool) > 0))
+            let fits = |entry: &Entry| {
+                let want = self.members.get(&entry.member).and_then(|member| member.wants.get(entry.place));
+                want.is_some_and(|(want, _)| want.need.iter().all(|pool| self.free(*pool) > 0))
             };
-            let Some((_, name, place)) = self.order().into_iter().find(fits) else { return };
+            let Some(Entry { member: name, place, .. }) = self.order().into_iter().find(fits) else { return };
             let Some(member) = self.members.get_mut(&name) else { return };
-            let Some(want) = member.wants.get_mut(place) else { return };
-            for pool in &want.need {
-                let account = member.accounts.entry(*pool).or_default();
-                account.got = account.got.saturating_add(1);
-            }
+            let Some((want, _)) = member.wants.get_mut(place) else { return };
+            let need = want.need.clone();
             advance(want, 1);
             if want.count == 0 {
                 member.wants.remove(place);
             }
+            need.iter().for_each(|pool| member.give(*pool, 1));
             ring.insert(name);
         }
     }
 
-    /// While nobody waits each member may have its part of what is spread, to have it at hand.
+    /// What a member may keep of a pool while nobody waits for it: the same as all who name it, those with the smaller
+    /// names one more.
+    fn part(&self, name: &str, pool: Pool) -> u64 {
+        let named: Vec<&String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.caps.contains_key(&pool))
+            .map(|(name, _)| name)
+            .collect();
+        let Some(place) = named.iter().position(|other| *other == name) else { return 0 };
+        let (count, place) =
+            (u64::try_from(named.len()).unwrap_or(1), u64::try_from(place).unwrap_or_default());
+        let cap = self.cap(pool).unwrap_or_default();
+        cap / count + u64::from(place < cap % count)
+    }
+
+    /// What a member must give back, because more is held than there is: each of them all that is too much, so that
+    /// nobody lets another one in before it is gone.
+    fn owe(&self, name: &str, pool: Pool) -> u64 {
+        let Some(cap) = self.cap(pool) else { return 0 };
+        let own = self.members.get(name).map_or(0, |member| member.held(pool));
+        own.min(self.held(pool).saturating_sub(cap))
+    }
+
+    /// While nobody waits for it each member may have its part at hand.
     fn top_up(&mut self, now: u64, ask: &Ask) {
-        if now < self.opens || self.members.values().any(|member| !member.wants.is_empty()) {
+        if now < self.opens {
             return;
         }
-        let members = u64::try_from(self.members.len()).unwrap_or(1).max(1);
-        for pool in ask.caps.keys().filter(|pool| pool.is_spread()) {
-            let (Some(cap), free) = (self.cap(*pool), self.free(*pool)) else { continue };
+        let wants = self.members.values().flat_map(|member| &member.wants);
+        let wanted: BTreeSet<Pool> = wants.flat_map(|(want, _)| want.need.iter().copied()).collect();
+        for (pool, said) in &ask.pools {
+            if said.cap.is_none() || wanted.contains(pool) {
+                continue;
+            }
+            let (part, free) = (self.part(&ask.replica, *pool), self.free(*pool));
             let Some(member) = self.members.get_mut(&ask.replica) else { return };
-            let more = (cap / members).saturating_sub(member.held(*pool)).min(free);
+            let more = part.saturating_sub(member.held(*pool)).min(free);
             if more > 0 {
-                let account = member.accounts.entry(*pool).or_default();
-                account.got = account.got.saturating_add(more);
+                member.give(*pool, more);
             }
         }
     }
@@ -212,7 +291,8 @@ impl Broker {
     fn press(&mut self, ring: &mut BTreeSet<String>) {
         let mut wanted: Vec<(String, Pool)> = Vec::new();
         for (name, member) in &self.members {
-            wanted.extend(member.wants.iter().flat_map(|want| &want.need).map(|pool| (name.clone(), *pool)));
+            let need = member.wants.iter().flat_map(|(want, _)| self.exhausted(&want.need));
+            wanted.extend(need.map(|pool| (name.clone(), pool)));
         }
         for (name, member) in &self.members {
             let holds = |(by, pool): &(String, Pool)| by != name && member.held(*pool) > 0;
@@ -224,14 +304,22 @@ impl Broker {
 
     fn answer(&mut self, now: u64, ask: &Ask, joined: bool, mut ring: BTreeSet<String>) -> Answer {
         let mut rivals = Vec::new();
-        for (group_tag, name, place) in self.order() {
-            let want = self.members.get(&name).and_then(|member| member.wants.get(place));
-            let Some(want) = want.filter(|_| name != ask.replica && rivals.len() < RIVALS) else { continue };
+        for Entry { group_tag, tag, since, member, place, .. } in self.order() {
+            let want = self.members.get(&member).and_then(|member| member.wants.get(place));
+            let Some((want, _)) = want.filter(|_| member != ask.replica && rivals.len() < RIVALS) else {
+                continue;
+            };
+            let need = self.exhausted(&want.need);
+            if need.is_empty() {
+                continue;
+            }
             rivals.push(Rival {
-                need: want.need.clone(),
+                need,
                 group: want.group,
+                tenant: want.tenant,
+                age: now.saturating_sub(since),
                 group_tag,
-                tag: want.tag,
+                tag,
                 count: want.count,
             });
         }
@@ -239,26 +327,41 @@ impl Broker {
         ring.retain(|name| {
             self.members.get_mut(name).is_some_and(|member| !std::mem::replace(&mut member.rung, true))
         });
-        let member = self.members.get_mut(&ask.replica);
-        let got =
-            member.as_ref().map(|member| member.accounts.iter().map(|(pool, account)| (*pool, account.got)));
-        let got = got.map(Iterator::collect).unwrap_or_default();
-        let membership = member.as_ref().map(|member| member.membership.clone()).unwrap_or_default();
-        if let Some(member) = member {
+        let mut membership = String::new();
+        let mut pools: Vec<Pool> = Vec::new();
+        if let Some(member) = self.members.get_mut(&ask.replica) {
             member.pressed = !rivals.is_empty();
+            member.close_accounts();
+            membership.clone_from(&member.membership);
+            pools.extend(member.accounts.keys());
         }
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let holding = |pool: &Pool| {
+            let account = self.members.get(&ask.replica)?.accounts.get(pool)?;
+            let (part, owe) = (self.part(&ask.replica, *pool), self.owe(&ask.replica, *pool));
+            Some((
+                *pool,
+                Holding { got: account.got, back: account.back, part: small(part), owe: small(owe) },
+            ))
+        };
+        let pools = pools.iter().filter_map(holding).collect();
         Answer {
             generation: self.generation.clone(),
             joined,
             membership,
             closed_for: self.opens.saturating_sub(now),
             base: self.base.clone(),
-            got,
+            pools,
             rivals,
             members: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
             ring: ring.into_iter().collect(),
             time: now,
         }
+    }
+
+    /// Accounts kept, of all members.
+    pub fn accounts(&self) -> usize {
+        self.members.values().map(|member| member.accounts.len()).sum()
     }
 
     /// What members hold of a pool, together.

@@ -1,7 +1,7 @@
 //! What a replica and the store say to each other. Written as JSON.
 
 use super::Pool;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +28,10 @@ pub struct Want {
     /// What one of them lacks.
     pub need: Vec<Pool>,
     pub group: GroupId,
+    /// Of the first.
+    pub tenant: TenantId,
+    /// For how long it has waited, in ms.
+    pub age: u64,
     /// Tag of the group, and of the tenant within it.
     pub group_tag: i64,
     pub tag: i64,
@@ -36,6 +40,58 @@ pub struct Want {
     pub step: i64,
     /// How many there are, at least 1.
     pub count: u32,
+}
+
+/// What a replica says of a pool. Written as five numbers, the first perhaps null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Option<u32>, u64, u64, u32, u32)", into = "(Option<u32>, u64, u64, u32, u32)")]
+pub struct Report {
+    /// Its size; `None`: something of it is held, and it is not known any more.
+    pub cap: Option<u32>,
+    /// Totals of this membership: given back, and heard of as given.
+    pub back: u64,
+    pub seen: u64,
+    /// What requests may hold here, for a store that knows nothing.
+    pub hold: u32,
+    /// What requests do hold.
+    pub used: u32,
+}
+
+impl From<(Option<u32>, u64, u64, u32, u32)> for Report {
+    fn from((cap, back, seen, hold, used): (Option<u32>, u64, u64, u32, u32)) -> Self {
+        Self { cap, back, seen, hold, used }
+    }
+}
+
+impl From<Report> for (Option<u32>, u64, u64, u32, u32) {
+    fn from(Report { cap, back, seen, hold, used }: Report) -> Self {
+        (cap, back, seen, hold, used)
+    }
+}
+
+/// What the store knows of a replica's slots of a pool. Written as four numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u32, u32)", into = "(u64, u64, u32, u32)")]
+pub struct Holding {
+    /// Totals of this membership: given, and given back. They never fall.
+    pub got: u64,
+    pub back: u64,
+    /// What it may keep at hand while nobody waits for it.
+    pub part: u32,
+    /// What it must give back as it gets free, because more is held than there is.
+    pub owe: u32,
+}
+
+impl From<(u64, u64, u32, u32)> for Holding {
+    fn from((got, back, part, owe): (u64, u64, u32, u32)) -> Self {
+        Self { got, back, part, owe }
+    }
+}
+
+impl From<Holding> for (u64, u64, u32, u32) {
+    fn from(Holding { got, back, part, owe }: Holding) -> Self {
+        (got, back, part, owe)
+    }
 }
 
 /// What a replica says.
@@ -57,13 +113,8 @@ pub struct Ask {
     /// For how long a member that says nothing keeps its slots, and for how long a new store waits for members, in ms.
     pub lease: u64,
     pub quarantine: u64,
-    /// The size of each pool it knows.
-    pub caps: BTreeMap<Pool, u32>,
-    /// Totals of this generation.
-    pub back: BTreeMap<Pool, u64>,
-    pub seen: BTreeMap<Pool, u64>,
-    /// What it holds, for a store that does not know it.
-    pub hold: BTreeMap<Pool, u32>,
+    /// Of each pool that it knows the size of or holds something of.
+    pub pools: BTreeMap<Pool, Report>,
     pub wants: Vec<Want>,
 }
 
@@ -72,6 +123,8 @@ pub struct Ask {
 pub struct Rival {
     pub need: Vec<Pool>,
     pub group: GroupId,
+    pub tenant: TenantId,
+    pub age: u64,
     #[serde(with = "text")]
     pub group_tag: i64,
     #[serde(with = "text")]
@@ -91,9 +144,9 @@ pub struct Answer {
     /// Milliseconds until the store gives out slots; 0: it does.
     pub closed_for: u64,
     pub base: String,
-    /// Total given to this replica, of every pool.
+    /// Of each pool that this replica holds something of. It holds nothing of the others.
     #[serde(default)]
-    pub got: BTreeMap<Pool, u64>,
+    pub pools: BTreeMap<Pool, Holding>,
     /// What others wait for and do not get, the next one first.
     #[serde(default)]
     pub rivals: Vec<Rival>,

@@ -16,13 +16,6 @@ pub enum Pool {
     Tenant(TenantId),
 }
 
-impl Pool {
-    /// Whether a replica that nobody presses may keep a part of it at hand. Of a tenant's few slots it keeps none.
-    pub const fn is_spread(self) -> bool {
-        !matches!(self, Self::Tenant(_))
-    }
-}
-
 /// As the store knows it: `*`, `m` and the model's id, `t` and the tenant's id.
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! The replica's side: what it holds, what it gives back, what it wants.
 
-use super::{Answer, Ask, Pool, Rival};
+use super::{Answer, Ask, Pool, Report, Rival};
 use crate::fair_queue::FairQueue;
 use crate::moment::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Slots beyond a replica's part go back after having been idle for this long.
 const IDLE: Duration = Duration::from_millis(50);
+/// Slots of a capped tenant stay at hand for so long after its last request, of so many idle tenants.
+const QUIET: Duration = Duration::from_secs(300);
+const QUIET_TENANTS: usize = 64;
 /// Without the store a replica that holds nothing has one slot all the same where this many are a small part.
 const LARGE: u32 = 64;
 
@@ -44,6 +47,11 @@ pub enum Contact {
 struct Account {
     got: u64,
     back: u64,
+    /// What of it may stay here while nobody else waits for it, and what must go as it gets free.
+    part: u32,
+    owe: u32,
+    /// When it was last seen in use.
+    used: Option<Moment>,
     /// Since when more of it has been idle than this replica may keep.
     idle_since: Option<Moment>,
 }
@@ -51,6 +59,11 @@ struct Account {
 impl Account {
     fn held(self) -> u32 {
         u32::try_from(self.got.saturating_sub(self.back)).unwrap_or(u32::MAX)
+    }
+
+    /// What requests may hold of it.
+    fn usable(self) -> u32 {
+        self.held().saturating_sub(self.owe)
     }
 }
 
@@ -74,6 +87,8 @@ pub struct Replica {
     /// The store gives nothing out yet.
     closed: bool,
     leaving: bool,
+    /// It stood still itself for longer than its lease, and has not heard of the store since then.
+    slept: Option<Moment>,
 }
 
 impl Replica {
@@ -93,6 +108,7 @@ impl Replica {
             unanswered: false,
             closed: true,
             leaving: false,
+            slept: None,
         }
     }
 
@@ -120,11 +136,6 @@ impl Replica {
         }
     }
 
-    /// Whether nothing can run here: the store is away, and this replica holds nothing.
-    pub fn is_stranded(&self, now: Moment, queue: &FairQueue) -> bool {
-        self.contact(now) != Contact::Near && queue.leased_slots() == Some(0)
-    }
-
     /// Whether requests can run here, now or when others give slots back.
     pub fn is_ready(&self, now: Moment, queue: &FairQueue) -> bool {
         queue.leased_slots() != Some(0) || (self.contact(now) == Contact::Near && !self.closed)
@@ -136,9 +147,17 @@ impl Replica {
         if self.base.is_none() || self.closed || self.unanswered {
             return false;
         }
-        let wanted = |pool: &Pool| self.rivals.iter().any(|rival| rival.need.contains(pool));
-        let idle = |(pool, account): (&Pool, &Account)| account.held() > queue.in_use(*pool) && wanted(pool);
-        self.accounts.iter().any(idle) || queue.wants_more()
+        let idle = |pool: &Pool| self.held(*pool) > queue.in_use(*pool);
+        self.rivals.iter().any(|rival| rival.need.iter().any(idle)) || queue.wants_more()
+    }
+
+    /// Before each decision: one that stood still itself for longer than its lease lets nobody in until it has heard of
+    /// the store, which may have given all it held to others.
+    pub fn look(&mut self, now: Moment, queue: &mut FairQueue) {
+        if self.slept.is_none() && !self.unanswered && self.contact(now) == Contact::Lost {
+            self.slept = Some(now);
+            self.lease(now, queue);
+        }
     }
 
     /// After the queue was built anew.
@@ -153,26 +172,13 @@ impl Replica {
 
     /// Gives back what it may not keep, and says what it wants.
     pub fn ask(&mut self, now: Moment, queue: &mut FairQueue, fresh: impl FnOnce() -> String) -> Ask {
+        self.look(now, queue);
         // What is given back into nowhere serves nobody; one that leaves serves nobody either.
         if !self.unanswered && (!self.closed || self.leaving) {
             self.give_back(now, queue);
         }
         self.lease(now, queue);
         self.number = self.number.saturating_add(1);
-        let proven = self.contact(now) == Contact::Near;
-        let hold = |(pool, account): (&Pool, &Account)| {
-            let held = if proven { account.held() } else { account.held().min(queue.in_use(*pool)) };
-            (*pool, held)
-        };
-        let mut hold: BTreeMap<Pool, u32> = self.accounts.iter().map(hold).collect();
-        let floor = self.floor(now, queue).min(queue.in_use(Pool::Slots));
-        if floor > 0 {
-            let slots = hold.entry(Pool::Slots).or_default();
-            *slots = floor.max(*slots);
-        }
-        let totals = |total: fn(&Account) -> u64| {
-            self.accounts.iter().map(|(pool, account)| (*pool, total(account))).collect::<BTreeMap<_, _>>()
-        };
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Ask {
             replica: self.name.clone(),
@@ -184,15 +190,31 @@ impl Replica {
             leaving: self.leaving && queue.in_flight() == 0,
             lease: millis(self.terms.lease),
             quarantine: millis(self.terms.quarantine),
-            caps: queue.caps().collect(),
-            back: totals(|account| account.back),
-            seen: totals(|account| account.got),
-            hold,
+            pools: self.report(now, queue),
             wants: match self.base {
-                Some(base) if !self.leaving => queue.wants(base),
+                Some(base) if !self.leaving => queue.wants(now, base),
                 _ => Vec::new(),
             },
         }
+    }
+
+    fn report(&self, now: Moment, queue: &FairQueue) -> BTreeMap<Pool, Report> {
+        let floor = self.floor(now, queue);
+        let mut pools: BTreeMap<Pool, Report> = BTreeMap::new();
+        // One that leaves has no part in what is spread.
+        for (pool, cap) in queue.caps().filter(|_| !self.leaving) {
+            pools.entry(pool).or_default().cap = Some(cap);
+        }
+        for (pool, account) in &self.accounts {
+            let said = pools.entry(*pool).or_default();
+            (said.back, said.seen, said.hold) = (account.back, account.got, account.held());
+        }
+        for (pool, said) in &mut pools {
+            said.used = queue.in_use(*pool);
+            let floor = if *pool == Pool::Slots { floor } else { 0 };
+            said.hold = said.hold.max(said.used).max(floor);
+        }
+        pools
     }
 
     /// Takes an answer to a question that was sent at `sent`.
@@ -202,9 +224,13 @@ impl Replica {
             self.membership = answer.membership;
             self.accounts.clear();
         }
-        for (pool, got) in answer.got {
+        // Of the others the store keeps no account any more.
+        self.accounts.retain(|pool, _| answer.pools.contains_key(pool));
+        for (pool, holding) in answer.pools {
             let account = self.accounts.entry(pool).or_default();
-            account.got = account.got.max(got);
+            account.got = account.got.max(holding.got);
+            account.back = account.back.max(holding.back);
+            (account.part, account.owe) = (holding.part, holding.owe);
         }
         self.unanswered = false;
         self.base = answer.base.parse().ok();
@@ -213,14 +239,21 @@ impl Replica {
         // While nothing is given out, what is left to others would lie idle.
         self.rivals = if self.closed { Vec::new() } else { answer.rivals };
         self.heard = self.heard.max(Some(sent));
+        // It may have slept between the question and the answer.
+        self.slept = (self.contact(now) == Contact::Lost).then_some(now);
         self.lease(now, queue);
     }
 
     /// Without an answer nobody knows who waits elsewhere: what is held serves those who are here. When the lease is over
     /// it stays what it is, or, if it is so configured, shrinks to what is in use.
     pub fn unheard(&mut self, now: Moment, queue: &mut FairQueue) {
+        self.look(now, queue);
         self.unanswered = true;
         self.rivals.clear();
+        if self.slept.is_some_and(|since| now.since(since) >= self.terms.lease) {
+            // There is nobody to hear of.
+            self.slept = None;
+        }
         if self.contact(now) == Contact::Lost {
             for (pool, account) in &mut self.accounts {
                 // What was given back stays so: the store may have heard of it, or will.
@@ -236,10 +269,11 @@ impl Replica {
     /// Brings the queue in line with what is held, and lets go on who may.
     fn lease(&mut self, now: Moment, queue: &mut FairQueue) {
         let floor = self.floor(now, queue);
-        let held: BTreeMap<Pool, u32> =
-            self.accounts.iter().map(|(pool, account)| (*pool, account.held())).collect();
-        queue.set_leases(&held, floor);
-        queue.set_rivals(self.base.unwrap_or_default(), &self.rivals);
+        let sure = self.accounts.iter().filter(|_| self.slept.is_none());
+        let leases: BTreeMap<Pool, u32> = sure.map(|(pool, account)| (*pool, account.usable())).collect();
+        queue.set_leases(&leases, floor);
+        queue.set_rivals(self.base.unwrap_or_default(), self.heard.unwrap_or_default(), &self.rivals);
+        queue.set_cut_off(self.slept.is_none() && self.contact(now) != Contact::Near);
         queue.go_on(now);
     }
 
@@ -247,30 +281,41 @@ impl Replica {
     fn floor(&self, now: Moment, queue: &FairQueue) -> u32 {
         let cap = queue.caps().find(|(pool, _)| *pool == Pool::Slots).map_or(0, |(_, cap)| cap);
         let small_part = cap >= LARGE.saturating_mul(self.members.max(1));
-        u32::from(self.terms.fail_open && small_part && self.contact(now) != Contact::Near && !self.leaving)
+        let away = self.slept.is_none() && self.contact(now) != Contact::Near;
+        u32::from(self.terms.fail_open && small_part && away && !self.leaving)
     }
 
     fn give_back(&mut self, now: Moment, queue: &FairQueue) {
-        let members = self.members.max(1);
-        let caps: BTreeMap<Pool, u32> = queue.caps().collect();
+        let quiet = self.quiet_tenants(now, queue);
         for (pool, account) in &mut self.accounts {
             let held = account.held();
             let idle = held.saturating_sub(queue.in_use(*pool));
             let wanted = self.rivals.iter().filter(|rival| rival.need.contains(pool));
             let wanted = wanted.fold(0_u32, |sum, rival| sum.saturating_add(rival.count));
-            let part = match caps.get(pool) {
-                _ if self.leaving => 0,
-                Some(cap) if pool.is_spread() => cap / members,
-                _ => 0,
-            };
+            let part = if self.leaving || quiet.contains(pool) { 0 } else { account.part };
             let beyond = held.saturating_sub(part).min(idle);
             let since = (beyond > 0).then(|| account.idle_since.unwrap_or(now));
             account.idle_since = since;
             let ripe = self.leaving || since.is_some_and(|since| now.since(since) >= IDLE);
-            let back = wanted.min(idle).max(if ripe { beyond } else { 0 });
+            let back = wanted.max(account.owe).min(idle).max(if ripe { beyond } else { 0 });
             account.back = account.back.saturating_add(u64::from(back));
+            account.owe = account.owe.saturating_sub(back);
         }
-        self.accounts.retain(|_, account| account.got > 0);
+    }
+
+    /// Tenants whose slots do not stay at hand any longer.
+    fn quiet_tenants(&mut self, now: Moment, queue: &FairQueue) -> BTreeSet<Pool> {
+        let mut idle: Vec<(Moment, Pool)> = Vec::new();
+        for (pool, account) in &mut self.accounts {
+            if account.used.is_none() || queue.in_use(*pool) > 0 {
+                account.used = Some(now);
+            } else if let (Pool::Tenant(_), Some(used)) = (pool, account.used) {
+                idle.push((used, *pool));
+            }
+        }
+        idle.sort_unstable_by(|one, other| other.cmp(one));
+        let place = idle.partition_point(|(used, _)| now.since(*used) < QUIET).min(QUIET_TENANTS);
+        idle.into_iter().skip(place).map(|(_, pool)| pool).collect()
     }
 
     /// The pools it holds something of.

@@ -3,9 +3,10 @@
 use super::*;
 use crate::fleet::RedisUrl;
 use obleth_core::fleet::broker::Broker;
-use obleth_core::fleet::{Pool, Want};
+use obleth_core::fleet::{Holding, Pool, Report, Want};
 use obleth_core::ids::{GroupId, ModelId, TenantId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `None`: there is no Redis to test on.
 fn link() -> Option<Link> {
@@ -52,11 +53,17 @@ fn pools() -> [Pool; 4] {
     ]
 }
 
+fn pools_and_caps() -> impl Iterator<Item = (Pool, u32)> {
+    pools().into_iter().zip([8, 3, 2, 5])
+}
+
 fn want(dice: &mut Dice) -> Want {
     let need = pools().into_iter().filter(|_| dice.below(2) == 0).collect();
     Want {
         need,
         group: GroupId(Uuid::from_u128(dice.below(3).into())),
+        tenant: TenantId(Uuid::from_u128(dice.below(3).into())),
+        age: dice.below(2000),
         group_tag: dice.tag(),
         tag: dice.tag(),
         group_step: dice.tag(),
@@ -65,10 +72,26 @@ fn want(dice: &mut Dice) -> Want {
     }
 }
 
-fn question(dice: &mut Dice, generation: &str, known: &BTreeMap<Pool, u64>) -> Ask {
-    let caps = pools().into_iter().zip([8, 3, 2, 5]).filter(|_| dice.below(4) > 0).collect();
-    let back = known.iter().map(|(pool, got)| (*pool, dice.below(got + 2))).collect();
-    let seen = known.iter().map(|(pool, got)| (*pool, got.saturating_sub(dice.below(2)))).collect();
+fn question(dice: &mut Dice, generation: &str, known: &BTreeMap<Pool, Holding>) -> Ask {
+    let mut pools = BTreeMap::new();
+    for (pool, cap) in pools_and_caps() {
+        let known = known.get(&pool).copied();
+        if known.is_none() && dice.below(4) == 0 {
+            continue;
+        }
+        let Holding { got, back, .. } = known.unwrap_or_default();
+        let used = dice.small(4).min(u32::try_from(got - back).unwrap() + u32::from(dice.below(30) == 0));
+        pools.insert(
+            pool,
+            Report {
+                cap: (dice.below(5) > 0).then_some(cap - u32::from(dice.below(10) == 0)),
+                back: back + dice.below(got - back + 2),
+                seen: got.saturating_sub(dice.below(2)),
+                hold: used + dice.small(2),
+                used,
+            },
+        );
+    }
     Ask {
         replica: format!("r{}", dice.below(4)),
         generation: if dice.below(20) == 0 { "old".to_owned() } else { generation.to_owned() },
@@ -79,10 +102,7 @@ fn question(dice: &mut Dice, generation: &str, known: &BTreeMap<Pool, u64>) -> A
         leaving: dice.below(25) == 0,
         lease: 3000,
         quarantine: 500,
-        caps,
-        back,
-        seen,
-        hold: pools().into_iter().map(|pool| (pool, dice.small(3))).collect(),
+        pools,
         wants: (0..dice.below(3)).map(|_| want(dice)).collect(),
     }
 }
@@ -97,8 +117,8 @@ async fn the_script_of_slots_does_what_the_rules_say() {
         let key = format!("test:{}:slots", Uuid::new_v4());
         let mut now = 1_700_000_000_000_u64;
         let mut generation = String::new();
-        let mut known: BTreeMap<String, (BTreeMap<Pool, u64>, String, u64)> = BTreeMap::new();
-        let mut seen = [0; 4];
+        let mut known: BTreeMap<String, (BTreeMap<Pool, Holding>, String, u64)> = BTreeMap::new();
+        let mut seen = [0; 6];
         for step in 0..250 {
             if dice.below(40) == 0 {
                 now -= 7000;
@@ -123,9 +143,11 @@ async fn the_script_of_slots_does_what_the_rules_say() {
             seen[0] += usize::from(!answer.rivals.is_empty());
             seen[1] += usize::from(!answer.ring.is_empty());
             seen[2] += usize::from(answer.joined);
-            seen[3] += usize::from(!answer.got.is_empty());
+            seen[3] += usize::from(!answer.pools.is_empty());
+            seen[4] += usize::from(answer.pools.values().any(|holding| holding.owe > 0));
+            seen[5] += usize::from(answer.pools.values().any(|holding| holding.back > 0));
             generation = answer.generation;
-            known.insert(ask.replica, (answer.got, answer.membership, ask.number));
+            known.insert(ask.replica, (answer.pools, answer.membership, ask.number));
         }
         assert!(seen.iter().all(|seen| *seen > 5), "seed {seed} meets little: {seen:?}");
     }
@@ -138,7 +160,21 @@ async fn tell(
     since: (&str, &str),
     told: &[(&str, &str)],
 ) -> Vec<String> {
-    let mut args = vec![name.simple().to_string(), since.0.to_owned(), since.1.to_owned(), "2".to_owned()];
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+    tell_as(link, keys, name, since, number, told).await
+}
+
+async fn tell_as(
+    link: &Link,
+    keys: &[String; 3],
+    name: Uuid,
+    since: (&str, &str),
+    number: u64,
+    told: &[(&str, &str)],
+) -> Vec<String> {
+    let mut args = vec![name.simple().to_string(), since.0.to_owned(), since.1.to_owned()];
+    args.extend(["2".to_owned(), number.to_string()]);
     args.extend(told.iter().flat_map(|(subject, told)| [(*subject).to_owned(), (*told).to_owned()]));
     let args = args.into_iter().map(String::into_bytes).collect();
     let [tags, order, tellers] = keys;
@@ -173,6 +209,9 @@ async fn what_is_told_reaches_the_others_once_and_the_last_word_counts() {
     assert_eq!(first, [new, "3", "1", "y", &a_name, wide, "x", &a_name, "newer"]);
     let rest = tell(&link, &keys, b, (new, "3"), &[]).await;
     assert_eq!(rest, [new, "5", "1", "z", &a_name, "0 0 0 0"]);
+    assert_eq!(tell(&link, &keys, b, (new, "5"), &[]).await, [new, "5", "0"]);
+    // A question that comes late tells nothing.
+    tell_as(&link, &keys, a, (new, "5"), 1, &[("x", "long ago")]).await;
     assert_eq!(tell(&link, &keys, b, (new, "5"), &[]).await, [new, "5", "0"]);
     // One that comes from another generation begins with everything.
     let again = tell(&link, &keys, b, ("17", "5"), &[]).await;

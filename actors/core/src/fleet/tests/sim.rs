@@ -2,7 +2,7 @@
 //! are applied without the answer arriving.
 
 use crate::fair_queue::{
-    Demand, Effect, FairQueue, GroupPlan, ModelPlan, Settings, Spent, Subject, SubjectPlan,
+    Demand, Effect, FairQueue, GroupPlan, ModelPlan, Refusal, Settings, Spent, Subject, SubjectPlan,
 };
 use crate::fair_queue::{TenantPlan, TicketId, Told};
 use crate::fleet::broker::Broker;
@@ -11,9 +11,12 @@ use crate::ids::{GroupId, ModelId, TenantId};
 use crate::moment::Moment;
 use crate::units::{CostFactor, Share};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 use uuid::Uuid;
+
+/// By then a replica that has started has heard of the store: before, it takes no request.
+const HEARD: u64 = 120_000;
 
 /// Repeatable numbers (splitmix64).
 pub(super) struct Dice(pub u64);
@@ -41,6 +44,8 @@ pub(super) struct Load {
     pub backlog: usize,
     pub from: u64,
     pub till: u64,
+    /// Requests take so many times as long.
+    pub length: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +68,9 @@ pub(super) struct Node {
     alive: bool,
     /// Cut off from the store.
     pub cut: bool,
+    /// Until when it stands still, and what has ended at the backend meanwhile.
+    asleep: u64,
+    overdue: BTreeSet<TicketId>,
     call: Option<(u64, Moment, Ask)>,
     answer: Option<Answer>,
     rung: bool,
@@ -92,6 +100,10 @@ pub(super) struct Sim {
     pub slots: u32,
     /// Chance of a message to be lost, in percent.
     pub loss: u64,
+    /// Chance of a question to come after it was given up, in percent.
+    pub late: u64,
+    delayed: BTreeMap<u64, Ask>,
+    pub refused: Vec<Refusal>,
     pub terms: Terms,
     /// Tokens finished, by load.
     pub served: Vec<u64>,
@@ -112,11 +124,15 @@ fn id(n: usize) -> Uuid {
     Uuid::from_u128(u128::try_from(n).unwrap() + 1)
 }
 
+pub(super) fn group_of(n: usize, weight: u32) -> GroupPlan {
+    GroupPlan { id: GroupId(id(n)), weight: Share::new(weight).unwrap() }
+}
+
 pub(super) fn tenant(n: usize, weight: u32) -> TenantPlan {
     TenantPlan {
         id: TenantId(id(n)),
         weight: Share::new(weight).unwrap(),
-        group: GroupPlan { id: GroupId(id(0)), weight: Share::new(100).unwrap() },
+        group: group_of(0, 100),
         max_in_flight: None,
         max_queued: None,
     }
@@ -141,6 +157,9 @@ impl Sim {
             loads,
             slots,
             loss: 0,
+            late: 0,
+            delayed: BTreeMap::new(),
+            refused: Vec::new(),
             terms: Terms::default(),
             busy: 0,
             last: 0,
@@ -158,6 +177,8 @@ impl Sim {
                 replica: Replica::new(String::new(), Terms::default()),
                 alive: false,
                 cut: false,
+                asleep: 0,
+                overdue: BTreeSet::new(),
                 call: None,
                 answer: None,
                 rung: false,
@@ -171,7 +192,7 @@ impl Sim {
         for load in 0..sim.loads.len() {
             for place in sim.loads[load].at.clone() {
                 for _ in 0..sim.loads[load].backlog {
-                    let at = sim.loads[load].from + sim.dice.below(20_000);
+                    let at = sim.loads[load].from + HEARD + sim.dice.below(20_000);
                     sim.later(at, Event::Arrive(place, load));
                 }
             }
@@ -201,6 +222,7 @@ impl Sim {
         node.answer = None;
         node.seen = 0;
         node.sender.clear();
+        node.overdue.clear();
         let tick = self.now + self.dice.below(100_000);
         self.later(tick, Event::Tick(place));
         self.later(tick + 1, Event::Tags(place));
@@ -212,6 +234,21 @@ impl Sim {
         self.orphans += self.nodes[place].queue.in_flight();
     }
 
+    /// It stands still, as if stopped, for so many microseconds.
+    pub fn sleep(&mut self, place: usize, micros: u64) {
+        self.nodes[place].asleep = self.now + micros;
+    }
+
+    /// Changes D everywhere.
+    pub fn set_slots(&mut self, slots: u32) {
+        self.slots = slots;
+        let now = self.moment();
+        for place in 0..self.nodes.len() {
+            self.nodes[place].queue.set_slots(now, slots);
+            self.after(place);
+        }
+    }
+
     pub fn empty_the_store(&mut self) {
         self.broker = Broker::default();
         self.tags = Tags::default();
@@ -221,7 +258,7 @@ impl Sim {
     pub fn wake(&mut self, load: usize) {
         for place in self.loads[load].at.clone() {
             for _ in 0..self.loads[load].backlog {
-                self.later(self.now, Event::Arrive(place, load));
+                self.later(self.now + HEARD, Event::Arrive(place, load));
             }
         }
     }
@@ -247,7 +284,8 @@ impl Sim {
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.nodes.iter().filter(|node| node.alive).map(|node| node.queue.in_flight()).sum()
+        let running = |node: &Node| node.queue.in_flight() - u32::try_from(node.overdue.len()).unwrap();
+        self.nodes.iter().filter(|node| node.alive).map(running).sum()
     }
 
     pub fn reset(&mut self) {
@@ -263,6 +301,24 @@ impl Sim {
     }
 
     fn happen(&mut self, event: Event) {
+        let of = match &event {
+            Event::Question(..) => None,
+            Event::Finish(place, name, _) => {
+                (self.nodes[*place].replica.name() == name && self.nodes[*place].alive).then_some(*place)
+            }
+            Event::Tick(place) | Event::Arrive(place, _) | Event::Answer(place, _) => Some(*place),
+            Event::Ring(place, _) | Event::GaveUp(place, _) | Event::Tags(place) => Some(*place),
+        };
+        if let Some(place) = of
+            && self.nodes[place].asleep > self.now
+        {
+            if let Event::Finish(_, _, ticket) = event {
+                self.nodes[place].overdue.insert(ticket);
+            }
+            // In whatever order.
+            let at = self.nodes[place].asleep + self.dice.below(1000);
+            return self.later(at, event);
+        }
         match event {
             Event::Arrive(place, load) => self.arrive(place, load),
             Event::Finish(place, name, ticket) => {
@@ -272,6 +328,8 @@ impl Sim {
                 }
                 let now = self.moment();
                 let node = &mut self.nodes[place];
+                node.overdue.remove(&ticket);
+                node.replica.look(now, &mut node.queue);
                 let cost = node.cost.remove(&ticket).unwrap();
                 let load = node.sender.remove(&ticket).unwrap();
                 node.queue.release(now, ticket, Spent::Tokens { prompt: 100, output: cost - 100 });
@@ -337,16 +395,28 @@ impl Sim {
             deadline: None,
         };
         let now = self.moment();
-        let ticket = self.nodes[place].queue.enqueue(now, demand).unwrap();
-        self.nodes[place].sender.insert(ticket, load);
+        let node = &mut self.nodes[place];
+        node.replica.look(now, &mut node.queue);
+        match node.queue.enqueue(now, demand) {
+            Ok(ticket) => _ = node.sender.insert(ticket, load),
+            Err(refusal) => self.refused.push(refusal),
+        }
         self.after(place);
     }
 
     /// After each change at a replica: its grants, and a question if that is worth it.
     fn after(&mut self, place: usize) {
         while let Some(effect) = self.nodes[place].queue.poll_effect() {
-            let Effect::Grant(grant) = effect else { continue };
-            let took = 50_000 + self.dice.below(200_000);
+            let grant = match effect {
+                Effect::Grant(grant) => grant,
+                Effect::Refuse { refusal, .. } => {
+                    self.refused.push(refusal);
+                    continue;
+                }
+            };
+            let load = self.nodes[place].sender.get(&grant.ticket).copied();
+            let length = load.map_or(1, |load| self.loads[load].length);
+            let took = (50_000 + self.dice.below(200_000)) * length;
             // As many tokens as time, so that shares of slots are shares of tokens.
             let cost = 100 + took / 1000;
             self.nodes[place].cost.insert(grant.ticket, cost);
@@ -388,7 +458,12 @@ impl Sim {
         node.call = Some((number, now, ask));
         self.asks += 1;
         let delay = 50 + self.dice.below(150);
-        if !self.dice.percent(self.loss) {
+        if self.late > 0 && self.dice.percent(self.late) {
+            let ask = self.nodes[place].call.as_ref().map(|(_, _, ask)| ask.clone());
+            self.delayed.extend(ask.map(|ask| (number, ask)));
+            let delay = self.dice.below(3_000_000);
+            self.later(self.now + 250_000 + delay, Event::Question(place, number));
+        } else if !self.dice.percent(self.loss) {
             self.later(self.now + delay, Event::Question(place, number));
         }
         self.later(self.now + 250_000, Event::GaveUp(place, number));
@@ -403,10 +478,9 @@ impl Sim {
         if !self.store_up || self.nodes[place].cut {
             return;
         }
-        let Some((of, _, ask)) = self.nodes[place].call.clone() else { return };
-        if of != number {
-            return;
-        }
+        let current = self.nodes[place].call.as_ref().filter(|(of, _, _)| *of == number);
+        let ask = current.map(|(_, _, ask)| ask.clone()).or_else(|| self.delayed.remove(&number));
+        let Some(ask) = ask else { return };
         let answer = self.broker.exchange(self.now / 1000 + 1_000_000, &ask);
         for name in &answer.ring {
             let place = self.nodes.iter().position(|node| node.replica.name() == name);
@@ -419,7 +493,8 @@ impl Sim {
             }
         }
         let delay = 50 + self.dice.below(150);
-        if !self.dice.percent(self.loss) {
+        let awaited = self.nodes[place].call.as_ref().is_some_and(|(of, _, _)| *of == number);
+        if awaited && !self.dice.percent(self.loss) {
             self.nodes[place].answer = Some(answer);
             self.later(self.now + delay, Event::Answer(place, number));
         }
@@ -454,7 +529,10 @@ impl Sim {
                     let load = self.loads.iter().find(|load| load.tenant.id == *tenant).unwrap();
                     SubjectPlan::Tenant(load.tenant)
                 }
-                Subject::Group(_) => SubjectPlan::Group(self.loads[0].tenant.group),
+                Subject::Group(group) => {
+                    let load = self.loads.iter().find(|load| load.tenant.group.id == *group).unwrap();
+                    SubjectPlan::Group(load.tenant.group)
+                }
                 _ => SubjectPlan::Clock,
             };
             node.queue.hear(now, *other, *subject, plan, *told);
